@@ -91,7 +91,7 @@ class Job:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait `timeout` seconds at most; return whether every task has ended."""
-        with self._inbox.changed:
+        with self._inbox.changed.lock:
             return self._inbox.changed.wait_for(self._is_over, timeout)
 
     def cancel(self) -> None:
@@ -187,7 +187,7 @@ class Job:
     def _next(self) -> tuple[int, int, Payload] | None:
         """The next task that ended: its index, status and payload; `None` after the last."""
         inbox = self._inbox
-        with inbox.changed:
+        with inbox.changed.lock:
             inbox.changed.wait_for(lambda: inbox.arrived or self._is_over())
             if inbox.arrived:
                 return inbox.take()
@@ -218,7 +218,7 @@ class AttachedJob(Job):
     def close(self) -> None:
         """That was the last."""
         self._io.call(self._io.registry.close, self._job)
-        with self._inbox.changed:
+        with self._inbox.changed.lock:
             self._closed = True
             self._inbox.changed.notify_all()
 
@@ -313,7 +313,7 @@ class DurableJob(Job):
     def _next(self) -> tuple[int, int, Payload] | None:
         inbox = self._inbox
         while True:
-            with inbox.changed:
+            with inbox.changed.lock:
                 inbox.changed.wait_for(lambda: inbox.arrived or self._is_over(), _SILENCE_SECONDS)
                 if inbox.arrived:
                     return inbox.take()
@@ -354,13 +354,13 @@ class _Submission(Inbox):
 
     def on_journaled(self) -> None:
         """Take note that it has."""
-        with self.changed:
+        with self.changed.lock:
             self.is_journaled = True
             self.changed.notify_all()
 
     def wait(self) -> None:
         """Until then; raises why it never will."""
-        with self.changed:
+        with self.changed.lock:
             self.changed.wait_for(lambda: self.is_journaled or self.error is not None)
         if not self.is_journaled and self.error is not None:
             raise self.error

@@ -8,6 +8,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NoReturn, Self, Unpack
 
 from manyhands._bar import counted, length
@@ -15,7 +16,7 @@ from manyhands._io.connection import MAX_PENDING, Connection
 from manyhands._io.io_thread import CONNECT_SECONDS
 from manyhands._io.open_job import OpenJob, Sink
 from manyhands._results.futures import RemoteFuture
-from manyhands._results.imap import IMapIterator, feed
+from manyhands._results.imap import IMapIterator, ImapStream, feed
 from manyhands._results.lookalikes import PoolSlot, WaitingTasks
 from manyhands._results.pool_results import ApplyResult, Callback, MapResult
 from manyhands._submit import arguments
@@ -128,7 +129,8 @@ class Pool:
         self._io = self._connection.io
         self._calls = self._calls_type(self._io, options, initializer, self._initargs)
         self._lock = threading.Lock()
-        self._feeding = 0
+        #: The streams whose input is still read.
+        self._feeding: set[ImapStream] = set()
         self._drop = weakref.finalize(
             self, self._connection.abort, ClusterClosed("the pool is gone"), wait=False
         )
@@ -314,6 +316,8 @@ class Pool:
             # What Ctrl-C has interrupted here before is done when this is called again.
             self._state = _CLOSE
             self._calls.close()
+            for stream in self._feeding:
+                stream.hurry()
             if not self._feeding:
                 self._finish()
 
@@ -383,8 +387,12 @@ class Pool:
         job: OpenJob | None = None
         try:
             job, pack = self._open_map(func, wrapper, result)
-            for chunk in chunks(items, chunksize):
+            promised, sent = -(-count // chunksize), 0
+            for chunk in islice(chunks(items, chunksize), promised):
                 self._io.queue.put(job, None, pack(chunk))
+                sent += 1
+            if sent < promised:  # what `len` says of an object need not be true
+                self._io.call(result.shorten, sent)
             self._io.call(self._io.registry.close, job)
         except ManyhandsError as error:  # as in multiprocessing, `get` is the place to hear of it
             result.fail(error)
@@ -419,13 +427,13 @@ class Pool:
             else:
                 self._io.call(self._io.registry.close, job)
             with self._lock:
-                self._feeding -= 1
+                self._feeding.discard(results_sink)
                 if self._state == _CLOSE and not self._feeding:
                     self._finish()
 
         results_sink = results.sink
         with self._lock:
-            self._feeding += 1
+            self._feeding.add(results_sink)
         feed(results_sink, rows, submit, done)
         if chunksize == 1:
             return results

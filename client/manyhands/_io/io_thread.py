@@ -60,6 +60,7 @@ from manyhands._session.events import (
     Tick,
 )
 from manyhands_shared.clock import monotonic
+from manyhands_shared.conditions import Latch
 from manyhands_shared.errors import (
     KEY_CODES,
     BrokerUnreachable,
@@ -162,6 +163,7 @@ class IOThread:
         self._wakes_at = 0.0
         # Callers that send by themselves go on to do so: then it need not be woken for each.
         self._look_again_at = math.inf
+        self._over = Latch()
         self._thread = threading.Thread(target=self._run, name="manyhands-client", daemon=True)
         queue.send_here = self._inline.send
         _threads.add(self)
@@ -241,7 +243,10 @@ class IOThread:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end of the thread, after one of the above."""
-        if self._pid == os.getpid() and not self.on_thread():
+        if self._pid != os.getpid() or self.on_thread():
+            return
+        # Not `join` at once: when a signal handler's exception ends that, it takes the thread for ended.
+        if self._over.wait(timeout):
             self._thread.join(timeout)
 
     def unended(self) -> int:
@@ -289,6 +294,7 @@ class IOThread:
                 for record in self._inline.take_back()[0]:
                     if isinstance(record, Sent):
                         stack.callback(record.job.sink.reject, [record.future], [record.payload])
+            self._over.set()
 
     def _wait(self) -> dict[Any, int]:
         """Sleep until there is something to do; returns the descriptors that are ready."""

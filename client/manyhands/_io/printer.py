@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from manyhands._io import output_streams
 from manyhands._io.output_streams import ERROR
+from manyhands_shared.conditions import Condition
 from manyhands_shared.processes.thread_start import start
 from manyhands_shared.protocol.messages import PrintedGroup
 from manyhands_shared.text import LAYOUT, amount, printable
@@ -38,7 +39,7 @@ class Printer:
     def __init__(self) -> None:
         #: Have both streams come to standard error: standard output is for something else.
         self.to_stderr = False
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._waiting: deque[tuple[int, str]] = deque()
         self._nbytes = 0
         self._is_writing = False
@@ -94,7 +95,7 @@ class Printer:
     def close(self) -> None:
         """End, when all is written."""
         self._tell()
-        with self._changed:
+        with self._changed.lock:
             self._is_closed = True
             self._changed.notify_all()
 
@@ -102,7 +103,7 @@ class Printer:
         """Wait until all is written. For any thread."""
         thread = self._thread
         if thread is not None:
-            with self._changed:
+            with self._changed.lock:
                 self._changed.wait_for(lambda: not (self._waiting or self._is_writing))
 
     def _tell(self) -> None:
@@ -121,7 +122,7 @@ class Printer:
             pieces = _write_at_once(pieces)
         if not pieces:
             return 0
-        with self._changed:
+        with self._changed.lock:
             if self._is_closed:
                 return 0
             size = sum(len(text) for _, text in pieces)
@@ -144,7 +145,7 @@ class Printer:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._changed.lock:
                 self._is_writing = False
                 if not self._waiting:
                     self._is_stuck = False

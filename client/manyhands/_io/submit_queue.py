@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from manyhands._io.open_job import OpenJob
+from manyhands_shared.conditions import Condition
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.payloads.payload import Payload, nbytes
 from manyhands_shared.text import amount
@@ -59,7 +60,7 @@ class SubmitQueue:
         self._unended_tasks = 0
         self._unended_bytes = 0
         self._large_bytes = 0  # of large arguments in the queue
-        self._room = threading.Condition()
+        self._room = Condition()
         self._waiting = 0
         self._sleeps = 0
         self._told = 0  # the last sleep that it was woken from
@@ -151,7 +152,7 @@ class SubmitQueue:
         size = nbytes(payload)
         self.check_size(size)
         self._wait_for_room(size, block=block)
-        with self._room:
+        with self._room.lock:
             self._large_bytes += size
             self._queue.append((job, entry, payload))  # next to it: no exception comes between
         if self.asleep > self._told:
@@ -168,7 +169,7 @@ class SubmitQueue:
                 f"the queue has {already} already; take results first, raise "
                 "max_pending, or submit with block=True"
             )
-        with self._room:
+        with self._room.lock:
             self._waiting += 1
             try:
                 while self.error is None and not self._has_room(size):
@@ -215,7 +216,7 @@ class SubmitQueue:
                 for job, _, body in taken
                 if job is not None and (type(body) is not bytes or len(body) >= LARGE_BYTES)
             )
-            with self._room:
+            with self._room.lock:
                 self._unended_bytes += large
                 self._large_bytes -= large
         return taken
@@ -234,21 +235,21 @@ class SubmitQueue:
         """What the I/O thread holds now; lets in those who wait for room."""
         self._unended_tasks, self._unended_bytes = unended_tasks, unended_bytes
         if self._waiting:
-            with self._room:
+            with self._room.lock:
                 self._room.notify_all()
 
     def shut(self, error: BaseException) -> None:
         """Take nothing any more."""
         self.error = error
         self.is_shut = True
-        with self._room:
+        with self._room.lock:
             self._room.notify_all()
 
     def orphan(self, error: BaseException) -> list[tuple[OpenJob, Any]]:
         """Shut it in a forked child, with new locks, and return the tasks that are queued."""
         self.error = error
         self.is_shut = True
-        self._room = threading.Condition()
+        self._room = Condition()
         self.asleep = 0
         queue, self._queue = self._queue, deque()
         return [(job, entry) for job, entry, _ in queue if job is not None]

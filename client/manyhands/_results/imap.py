@@ -2,6 +2,7 @@
 
 A thread of its own reads the input, as in `multiprocessing`, but never far ahead of the consumer. It
 reads as many tasks as keep the slots busy, and more when results come faster than they are asked for.
+When the pool is closed it reads all: who waits for the end of the pool may want the results after that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from manyhands._results.outcome import outcome
 from manyhands._results.pool_errors import as_pool_raises
+from manyhands_shared.conditions import Condition
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads.payload import Payload
 from manyhands_shared.processes.thread_start import must_start
@@ -28,12 +30,14 @@ _SHORT_WAIT_SECONDS = 0.02
 _Item = tuple[int, Payload] | SubmitError
 
 
-class _Stream:
+class ImapStream:
     """Results on their way to the consumer; the sink of the job."""
 
     def __init__(self, ahead: int, *, ordered: bool) -> None:
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.ahead = ahead
+        #: Whether the input is read to its end, however far the consumer is.
+        self.hurries = False
         self.ordered = ordered
         self.submitted = 0
         self.taken = 0
@@ -72,7 +76,7 @@ class _Stream:
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""
-        with self.changed:
+        with self.changed.lock:
             if not self.abandoned:
                 rows = [index + bisect_right(self._refused, index) for index in indices]
                 self._arrived.update(zip(rows, zip(statuses, bodies, strict=True), strict=True))
@@ -82,7 +86,7 @@ class _Stream:
 
     def refuse(self, error: SubmitError) -> None:
         """The last row cannot be sent: it fails alone, as in multiprocessing."""
-        with self.changed:
+        with self.changed.lock:
             row = self.submitted - 1
             self._refused.append(row - len(self._refused))
             self._arrived[row] = error
@@ -92,7 +96,7 @@ class _Stream:
 
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
-        with self.changed:
+        with self.changed.lock:
             self.error = error
             self.changed.notify_all()
 
@@ -103,12 +107,18 @@ class _Stream:
 
     def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
         """See `Sink`."""
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.error = error
+
+    def hurry(self) -> None:
+        """Read the input to its end: the pool waits for that."""
+        with self.changed.lock:
+            self.hurries = True
+            self.changed.notify_all()
 
     def abandon(self) -> None:
         """The consumer is gone."""
-        with self.changed:
+        with self.changed.lock:
             self.abandoned = True
             self._arrived.clear()
             self.changed.notify_all()
@@ -127,12 +137,12 @@ class IMapIterator:
     before_next: Callable[[], None] | None = None
 
     def __init__(self, ahead: int, *, ordered: bool, pool: object = None) -> None:
-        self._stream = _Stream(ahead, ordered=ordered)
+        self._stream = ImapStream(ahead, ordered=ordered)
         self._pool = pool
         weakref.finalize(self, self._stream.abandon).atexit = False
 
     @property
-    def sink(self) -> _Stream:
+    def sink(self) -> ImapStream:
         """Where the job's results go."""
         return self._stream
 
@@ -147,7 +157,7 @@ class IMapIterator:
             StopIteration: there are no more.
         """
         stream = self._stream
-        with stream.changed:
+        with stream.changed.lock:
             item = stream.pop()
             if item is None:
                 item = self._wait(stream, timeout)
@@ -165,7 +175,7 @@ class IMapIterator:
     # Not a method around it: its frame would hold the iterator too.
     __next__ = next  # noqa: A003
 
-    def _wait(self, stream: _Stream, timeout: float | None) -> _Item:
+    def _wait(self, stream: ImapStream, timeout: float | None) -> _Item:
         began = time.monotonic()
         while True:
             ended = stream.exhausted and stream.taken == stream.submitted
@@ -188,7 +198,7 @@ class IMapIterator:
 
 
 def feed(
-    stream: _Stream,
+    stream: ImapStream,
     rows: Iterable[Any],
     submit: Callable[[Any], None],
     done: Callable[[], None],
@@ -203,7 +213,7 @@ def feed(
         try:
             stream.whole = False
             for row in rows:
-                with stream.changed:
+                with stream.changed.lock:
                     stream.changed.wait_for(lambda: _may_go_on(stream))
                     if stream.abandoned or stream.error is not None:
                         return
@@ -220,7 +230,7 @@ def feed(
         except BaseException as error:  # noqa: BLE001 - the consumer is to see whatever the input raised
             stream.input_error = error
         finally:
-            with stream.changed:
+            with stream.changed.lock:
                 stream.exhausted = True
                 stream.changed.notify_all()
             done()
@@ -235,9 +245,10 @@ def feed(
     return thread
 
 
-def _may_go_on(stream: _Stream) -> bool:
+def _may_go_on(stream: ImapStream) -> bool:
     return (
         stream.submitted - stream.taken < stream.ahead
+        or stream.hurries
         or stream.abandoned
         or stream.error is not None
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
+from manyhands_shared.conditions import Condition
 from manyhands_shared.payloads.payload import Payload, nbytes, total
 
 #: Bytes of results that wait for the user, above which a durable job's are left with the broker; and
@@ -22,7 +22,7 @@ class Inbox:
     """Collects what comes back for one job. A `Sink`."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.arrived: deque[Arrival] = deque()
         self.ended = 0
         self.error: BaseException | None = None
@@ -36,14 +36,14 @@ class Inbox:
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""
-        with self.changed:
+        with self.changed.lock:
             self.arrived.extend(zip(indices, statuses, bodies, strict=True))
             self.ended += len(indices)
             self.changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
-        with self.changed:
+        with self.changed.lock:
             self.error = self.error or error
             self.changed.notify_all()
 
@@ -54,7 +54,7 @@ class Inbox:
 
     def orphan(self, error: BaseException, _entries: Sequence[Any], /) -> None:
         """See `Sink`."""
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.error = self.error or error
 
     def take(self) -> Arrival:
@@ -79,7 +79,7 @@ class BoundedInbox(Inbox):
 
     def deliver(self, indices: list[int], statuses: bytes, bodies: list[Payload]) -> None:
         """See `Sink`."""
-        with self.changed:
+        with self.changed.lock:
             super().deliver(indices, statuses, bodies)
             self._bytes += total(bodies) + _OVERHEAD * len(bodies)
             if self._bytes > self._full_bytes and not self._is_paused:

@@ -228,6 +228,13 @@ class MapResult:
         if self._left <= 0:
             self._finish()
 
+    def shorten(self, chunks: int) -> None:
+        """Take note that there are no more chunks than this. For the I/O thread, as `deliver` is."""
+        self._left -= len(self._chunks) - chunks
+        del self._chunks[chunks:]
+        if self._left <= 0 and not self._ended.is_set():
+            self._finish()
+
     def fail(self, error: BaseException) -> None:
         """See `Sink`."""
         if not self._ended.is_set():

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from manyhands._results.futures import FailedInput
 from manyhands._session.inputs.input_refs import MIN_BYTES, StoredPayload
 from manyhands._submit.fingerprint import Fingerprint, importable
 from manyhands_shared import shm
@@ -128,11 +129,13 @@ def _by_value(value: Any, store: Store | None, *, block: bool) -> bytes:
     if store is None or not shm.host_id():
         payload = pickled.dumps_by_value(value)
     else:
+        refusal = f"{describe(value)} refers to a future; pass the future as an argument instead"
         with store.packing(block) as packer:
-            payload = packer.finish(pickled.dumps_by_value(value, MIN_BYTES))
+            try:
+                payload = packer.finish(pickled.dumps_by_value(value, MIN_BYTES))
+            except FailedInput:
+                raise SubmitError(refusal) from None
         if packer.futures:
-            raise SubmitError(
-                f"{describe(value)} refers to a future; pass the future as an argument instead"
-            )
+            raise SubmitError(refusal)
     assert isinstance(payload, bytes)
     return payload

@@ -21,6 +21,7 @@ import xxhash
 from manyhands._session.inputs.input_refs import MIN_BYTES, DependentPayload, StoredPayload, largest
 from manyhands._values.expiring_cache import ExpiringCache
 from manyhands_shared import shm
+from manyhands_shared.conditions import Condition
 from manyhands_shared.errors import SubmitError, SubmitQueueFull
 from manyhands_shared.payloads import pickled, refs
 from manyhands_shared.payloads.payload import Buffer, Payload
@@ -121,7 +122,7 @@ class Store:
         # What was sent through the broker, and whom to tell when it is gone.
         self._supplied: dict[bytes, Callable[[bytes], None]] = {}
         self._nbytes = 0
-        self._room = threading.Condition()
+        self._room = Condition()
 
     @contextmanager
     def packing(self, block: bool) -> Iterator[Packer]:
@@ -254,7 +255,7 @@ class Store:
         return self._digest(shm.cut(memory, lengths))
 
     def _lending(self) -> shm.Lender:
-        with self._room:
+        with self._room.lock:
             if self._lender is None:
                 lender = self._lender = shm.Lender(secrets.token_hex(16), self._asked_early)
                 self._call(lambda: self._serve(lender))
@@ -280,7 +281,7 @@ class Store:
 
     def _take_room(self, key: bytes, size: int, seconds: float) -> bool:
         """Count these bytes as soon as there is room; return whether that was within `seconds`."""
-        with self._room:
+        with self._room.lock:
             if not self._room.wait_for(lambda: self._has_room(size), seconds):
                 return False
             self._nbytes += size
@@ -291,7 +292,7 @@ class Store:
         return not self._nbytes or self._nbytes + size <= MAX_BYTES
 
     def _release(self, key: bytes) -> None:
-        with self._room:
+        with self._room.lock:
             size = self._reserved.pop(key, 0)
             self._nbytes -= size
             self._room.notify_all()

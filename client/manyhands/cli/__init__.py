@@ -12,6 +12,10 @@ import sys
 
 def main() -> None:
     """Entry point of the `manyhands` script."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from manyhands.cli._closed_streams import replace_closed  # noqa: PLC0415 - seldom needed
+
+        replace_closed()
     try:
         from manyhands.cli._app import run  # noqa: PLC0415 - may be missing, see below
     except ModuleNotFoundError as error:

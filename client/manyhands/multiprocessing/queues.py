@@ -13,7 +13,7 @@ from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._objects.feeder import FedQueue
 from manyhands.multiprocessing._objects.queue_ends import ReadingEnd, WritingEnd, size
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX
-from manyhands.multiprocessing._objects.shared_object import State, unpickled
+from manyhands.multiprocessing._objects.shared_object import State, time_limit, unpickled
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import Response
 
@@ -78,7 +78,7 @@ class Queue(_Queue):
         if not self._bounded:
             self._shared.put(pickled.payload)
             return
-        seconds = None if not block or timeout is None else max(0.0, float(timeout))
+        seconds = time_limit(timeout) if block else None
         response = self._shared.request(
             Operation.PUT,
             bool(block),
@@ -100,7 +100,7 @@ class Queue(_Queue):
         """
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        seconds = None if not block or timeout is None else max(0.0, float(timeout))
+        seconds = time_limit(timeout) if block else None
         response = self._take(bool(block), seconds)
         if response is None and not block and self._shared.backlog:
             self._shared.flush()

@@ -13,7 +13,12 @@ from multiprocessing import synchronize as _standard
 from typing import Any
 
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX, SemLock
-from manyhands.multiprocessing._objects.shared_object import SharedObject, State, unpickled
+from manyhands.multiprocessing._objects.shared_object import (
+    SharedObject,
+    State,
+    time_limit,
+    unpickled,
+)
 from manyhands_shared.coordination.kinds import KEY_BYTES, Kind, Operation, Outcome
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -179,7 +184,7 @@ class Event(_standard.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set; return False if the time was over first."""
-        return self._wait(True, None if timeout is None else max(0.0, float(timeout)))
+        return self._wait(True, time_limit(timeout))
 
     def _wait(self, block: bool, seconds: float | None) -> bool:
         response = self._shared.request(Operation.WAIT, block, seconds, seconds=seconds)
@@ -220,7 +225,7 @@ class Barrier(_standard.Barrier):
         """
         if timeout is None:
             timeout = self._timeout
-        seconds = None if timeout is None else max(0.0, float(timeout))
+        seconds = time_limit(timeout)
         response = self._shared.request(
             Operation.ARRIVE,
             seconds,

@@ -37,6 +37,16 @@ RESULT_NOT_LOADED = "manyhands.ResultNotLoaded"
 MEMORY_EXCEEDED = "manyhands.TaskMemoryExceeded"
 #: The type of a failure that the client raises as `EnvironmentFailed`.
 ENVIRONMENT_FAILED = "manyhands.EnvironmentFailed"
+#: What comes of bytes that are no failure. Not any exception: a signal handler's is not swallowed.
+_UNREADABLE = (
+    msgpack.UnpackException,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class Failure:
                 story=_texts(fields["story"]),
                 note=str(fields.get("note", "")),
             )
-        except Exception as error:  # noqa: BLE001 - whatever a foreign node sends must not end a client
+        except _UNREADABLE as error:
             return cls("manyhands.TaskError", f"the node sent an unreadable failure ({error})")
 
 

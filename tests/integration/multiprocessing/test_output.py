@@ -1,4 +1,4 @@
-"""What processes print is there as on one terminal."""
+"""What processes print is there as on one terminal; their logs, and what they start themselves."""
 
 from __future__ import annotations
 
@@ -157,3 +157,66 @@ def test_what_took_long_to_begin_has_a_longer_head_start(run: Run) -> None:
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["0"]
+
+
+def test_a_time_out_may_never_come(run: Run) -> None:
+    script = run("""
+        if __name__ == "__main__":
+            never = float("inf")
+            event, lock, semaphore, condition = mp.Event(), mp.Lock(), mp.Semaphore(), mp.Condition()
+            event.set()
+            print(event.wait(never), lock.acquire(True, never), semaphore.acquire(True, never))
+            with condition:
+                print(condition.wait_for(lambda: True, never))
+            queue = mp.Queue()
+            queue.put(7, True, never)
+            print(queue.get(True, never), mp.Barrier(1).wait(never))
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["True True True", "True", "7 0"]
+
+
+def test_the_log_of_a_process_is_its_own(run: Run) -> None:
+    script = run("""
+        import logging
+
+        def work():
+            print(logging.root.handlers, logging.root.level == logging.WARNING)
+            logging.basicConfig(level="INFO", stream=sys.stdout, format="%(levelname)s %(message)s")
+            logging.info("said")
+
+        if __name__ == "__main__":
+            process = mp.Process(target=work)
+            process.start()
+            process.join()
+            print(process.exitcode)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == ["[] True", "INFO said", "0"]
+
+
+def test_standard_processes_that_a_process_starts_have_its_script(run: Run) -> None:
+    script = run("""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        def square(number):
+            return number * number
+
+        def work(method):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+                print(method, list(pool.map(square, [2, 3])))
+
+        if __name__ == "__main__":
+            for method in ("fork", "spawn", "forkserver"):
+                process = mp.Process(target=work, args=(method,))
+                process.start()
+                process.join()
+                print(process.exitcode)
+    """)
+    code, err = script.finish()
+    assert code == 0, err
+    said = [(f"{method} [4, 9]", "0") for method in ("fork", "spawn", "forkserver")]
+    assert script.lines == [line for lines in said for line in lines]

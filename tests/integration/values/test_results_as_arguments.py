@@ -249,6 +249,10 @@ def test_what_cannot_be_an_argument_is_said(executor: manyhands.Executor, gate: 
     waiting = executor.submit(gated, str(gate.path), 1)
     with pytest.raises(manyhands.SubmitError, match="pass the future as an argument"):
         executor.submit(lambda: waiting).result(BOUND)
+    failed = executor.submit(int, "no number")
+    assert isinstance(failed.exception(BOUND), ValueError)
+    with pytest.raises(manyhands.SubmitError, match="pass the future as an argument"):
+        executor.submit(lambda: (failed.result(), 1)).result(BOUND)
     with (
         manyhands.Executor(1) as other,
         pytest.raises(manyhands.SubmitError, match="another session"),

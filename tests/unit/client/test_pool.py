@@ -316,6 +316,39 @@ def test_imap_reads_a_bounded_number_ahead(pool: Pool) -> None:
     assert taken == sorted(taken)
 
 
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_a_pool_that_closes_waits_for_no_consumer(
+    pool: Pool, theirs: ThreadPool, method: str
+) -> None:
+    for one in (pool, theirs):
+        results = getattr(one, method)(abs, range(-100, 0))
+        one.close()
+        one.join()
+        assert sorted(results) == list(range(1, 101))
+
+
+class Sized:
+    """Says that it is of one length, and is of another."""
+
+    def __init__(self, said: int, items: int) -> None:
+        self._said = said
+        self._items = items
+
+    def __len__(self) -> int:
+        return self._said
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._items))
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_length_that_is_not_true_harms_nothing(pool: Pool, chunksize: int) -> None:
+    assert pool.map(abs, Sized(2, 5), chunksize) == [0, 1]
+    assert pool.map(abs, Sized(5, 2), chunksize) == [0, 1]
+    assert pool.map(abs, Sized(5, 0), chunksize) == []
+    assert pool.apply(abs, (-7,)) == 7
+
+
 def test_imap_reads_its_input_in_a_thread(pool: Pool, theirs: ThreadPool) -> None:
     """An input that depends on results that came before must not hang."""
     for one in (pool, theirs):

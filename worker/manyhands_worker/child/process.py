@@ -13,12 +13,12 @@ from typing import Any
 from manyhands_shared import tracing
 from manyhands_shared.coordination import pool_child
 from manyhands_shared.payloads import refs
+from manyhands_shared.payloads.by_value.subprocess_main import prepare_inner_processes
 from manyhands_shared.processes import descriptors, task_waits
 from manyhands_shared.processes.lifecycle import die_with_parent
 from manyhands_worker.child.attached_memory import leave_attached_memory_alone
 from manyhands_worker.child.inputs.input_loader import InputLoader
 from manyhands_worker.child.runner import ChildLimits, Runner
-from manyhands_worker.child.subprocess_main import prepare_inner_processes
 from manyhands_worker.host.process_start import (
     Environment,
     activate,

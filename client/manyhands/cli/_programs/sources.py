@@ -79,7 +79,8 @@ def array(text: str) -> Iterator[str]:
                 f"--array {text!r} is not of the form FIRST-LAST, FIRST-LAST:STEP, or such with commas"
             )
         ranges.append(range(first, (first if last is None else last) + 1, step or 1))
-    if sum(map(len, ranges)) > _MOST:
+    # Not `len`, which overflows.
+    if sum(-(-(one.stop - one.start) // one.step) for one in ranges) > _MOST:
         raise ConfigError(f"--array {text!r} has more than {_MOST:,} tasks; submit it in parts")
     return map(str, itertools.chain.from_iterable(ranges))
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from multiprocessing import util
 
 from manyhands.multiprocessing._objects.shared_object import SharedObject
+from manyhands_shared.conditions import Condition
 from manyhands_shared.coordination.kinds import Kind, Operation
 from manyhands_shared.errors import SharedStateLost
 from manyhands_shared.payloads.payload import Payload, nbytes, total
@@ -37,7 +38,7 @@ class FedQueue(SharedObject):
     ) -> None:
         super().__init__(kind, facts, label, key)
         self._backlog: deque[Payload] = deque()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._thread: threading.Thread | None = None
         #: What was sent since the keeper has last said that it has room.
         self._sent_items = 0
@@ -58,7 +59,7 @@ class FedQueue(SharedObject):
             OSError: it cannot be kept, as the system gives no thread that would send it.
         """
         payload = _owned(payload)
-        with self._changed:
+        with self._changed.lock:
             if self._thread is None and self._has_credit(payload):
                 self._send([payload])
                 return
@@ -71,12 +72,12 @@ class FedQueue(SharedObject):
         payload = _owned(payload)
         if not self._has_credit(payload):
             self._await_room()
-        with self._changed:
+        with self._changed.lock:
             self._send([payload])
 
     def flush(self) -> None:
         """Wait until all that this process has put is sent."""
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(lambda: self._thread is None)
 
     def _has_credit(self, payload: Payload) -> bool:
@@ -109,7 +110,7 @@ class FedQueue(SharedObject):
                 self._await_room()
             except SharedStateLost:
                 # The program is over, or the queue is: its users are told by their own operations.
-                with self._changed:
+                with self._changed.lock:
                     self._backlog.clear()
             except OSError as error:
                 if not told:
@@ -117,13 +118,13 @@ class FedQueue(SharedObject):
                 told = True
                 time.sleep(_FULL_SECONDS)
                 continue
-            with self._changed, contextlib.suppress(SharedStateLost):
+            with self._changed.lock, contextlib.suppress(SharedStateLost):
                 if batch := self._take():
                     self._send(batch)
 
     def _has_more(self) -> bool:
         """Return whether something waits to be sent; if not, the thread is about to end."""
-        with self._changed:
+        with self._changed.lock:
             if not self._backlog:
                 self._thread = None
                 self._changed.notify_all()

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from manyhands.multiprocessing._objects.delegation import Delegation
-from manyhands.multiprocessing._objects.shared_object import SharedObject, known_objects
+from manyhands.multiprocessing._objects.shared_object import SharedObject, known_objects, time_limit
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.unsaid import taken
 from manyhands_shared.coordination.kinds import MAX_VALUE, Kind, Operation, Outcome
@@ -108,7 +108,7 @@ class SemLock(SharedObject):
             if delegation.recalled and not delegation.taken:
                 self._return(delegation)
         # The arguments are the standard library's: it takes any object for `block`.
-        seconds = None if not block or timeout is None else max(0.0, float(timeout))
+        seconds = time_limit(timeout) if block else None
         if self._is_lock and self._acquisitions >= _FEW:
             return self._acquire_delegable(bool(block), seconds, thread)
         self._acquisitions += 1
@@ -282,7 +282,7 @@ class SemLock(SharedObject):
             False if the time was over first.
         """
         depth, ticket, thread = self._depth, self._ticket, self._thread
-        seconds = None if timeout is None else max(0.0, float(timeout))
+        seconds = time_limit(timeout)
         self._depth, self.abandoned = 0, False
         delegation = self._delegation
         try:

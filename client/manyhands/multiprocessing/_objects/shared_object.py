@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import sys
 import threading
@@ -44,6 +45,12 @@ class Known(IntEnum):
     KEEPER = 1
     #: It was pickled, or unpickled: other processes may know it.
     OTHERS = 2
+
+
+def time_limit(timeout: float | None) -> float | None:
+    """Return a time-out as the keeper takes it: not below zero, and none where it would never come."""
+    seconds = None if timeout is None else max(0.0, float(timeout))
+    return None if seconds == math.inf else seconds
 
 
 class SharedObject:

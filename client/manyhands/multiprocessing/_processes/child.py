@@ -6,6 +6,7 @@ The host agent forks it from a process that has this module loaded, and calls `r
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import select
@@ -26,6 +27,7 @@ from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.by_value import script_pickle  # noqa: F401 - as said above
 from manyhands_shared.payloads.by_value.class_resolution import World
 from manyhands_shared.payloads.by_value.main_module import script
+from manyhands_shared.payloads.by_value.subprocess_main import prepare_inner_processes
 from manyhands_shared.protocol.messages import Message
 from manyhands_shared.protocol.messages.coordination import Began, Start
 
@@ -57,8 +59,11 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     start, descriptors = _receive_start(stream)
     description, payload, *here = start.bodies
     if _RUNS_EXIT_HANDLERS:
-        # Those of the process that this one was forked from are not its own.
+        # What the process has registered that this one was forked from is not its own.
         atexit._clear()
+    # So is its log: as in a new process, the root logger has no handlers.
+    logging.root.handlers.clear()
+    logging.root.setLevel(logging.WARNING)
     told = preparation.unpack(description)
     multiprocessing.set_start_method(None, force=True)
     preparation.adopt(told, here[0] if here else b"")
@@ -67,6 +72,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     membership.enter(program)
     world = World(OrderedDict())
     script.enter(world.main)
+    prepare_inner_processes()
     pickled.arrive_at(world)
     # Proxies count themselves when the process has its name and key.
     current: Any = multiprocessing.current_process()

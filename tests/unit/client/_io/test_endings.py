@@ -341,6 +341,30 @@ def test_a_shutdown_that_cancels_ends_without_the_broker(
             future.result(0)
 
 
+def test_a_shutdown_that_was_interrupted_still_waits_the_next_time(broker: FakeBroker) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    broker.holding = True
+    executor = Executor(address=broker.address)
+    future = executor.submit(abs, -7)
+    eventually(lambda: broker.most_waiting == 1)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Stop):
+            executor.shutdown()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    broker.holding = False
+    executor.shutdown()
+    assert future.done()
+    assert future.result(0) == 7
+
+
 def test_a_shutdown_waits_for_the_broker_as_long_as_something_is_wanted(
     broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["exec", "--array", "5-1", "true"], 2, "--array '5-1'"),
     (["exec", "--array", "1-9:0", "true"], 2, "--array '1-9:0'"),
     (["exec", "--array", "1-9999999999", "true"], 2, "submit it in parts"),
+    (["exec", "--array", f"1-{10**30}:3", "true"], 2, "submit it in parts"),
     (["exec", "--array", "1", "--input", "items", "true"], 2, "give one of them"),
     (["exec", "echo", "{3}", ":::", "a"], 2, "{3} is in the command"),
     (["exec", "echo", "{99999999999999999999}", ":::", "a"], 2, "is in the command"),

@@ -366,6 +366,43 @@ def test_a_full_device_is_one_line(named: dict[str, str]) -> None:
     assert process.stderr == "error: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("closing", "code", "out", "err"),
+    [
+        (">&-", 1, "", "error: cannot write the output: Broken pipe\n"),
+        ("2>&-", 0, "x\n", ""),
+        ("<&-", 0, "x\n", ""),
+        ("<&- 2>&-", 0, "x\n", ""),
+        ("<&- >&- 2>&-", 1, "", ""),
+    ],
+)
+def test_streams_may_be_closed(
+    closing: str, code: int, out: str, err: str, named: dict[str, str]
+) -> None:
+    process = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", *COMMAND, "exec", "echo", "x"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **named},
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (code, out, err)
+
+
+def test_an_input_that_is_closed_is_empty(named: dict[str, str]) -> None:
+    process = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "map", "math:sqrt", "--input", "-"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **named},
+    )
+    assert (process.returncode, process.stdout) == (0, "")
+    assert process.stderr == "no items, nothing to do\n"
+
+
 def test_no_broker_is_exit_code_three() -> None:
     result = run("exec", "--broker", "tcp://127.0.0.1:1", "--connect-timeout", "0.3", "true")
     assert "no broker answers at tcp://127.0.0.1:1" in fails(result, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import traceback
 from typing import Any, NoReturn
 
@@ -251,3 +252,24 @@ def test_a_pickle_of_no_exception_is_not_raised() -> None:
     assert type(exceptions.to_exception(Status.RAISED, told.encode())) is RemoteError
     interrupt = Failure("x.Y", "m", pickle=pickle.dumps(KeyboardInterrupt()))
     assert type(exceptions.to_exception(Status.RAISED, interrupt.encode())) is RemoteError
+
+
+def test_what_a_signal_handler_raises_is_no_unreadable_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(*_: object) -> NoReturn:
+        raise Stop
+
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGUSR2)
+
+    before = signal.signal(signal.SIGUSR2, stop)
+    try:
+        monkeypatch.setattr(msgpack, "unpackb", interrupted)
+        with pytest.raises(Stop):
+            Failure.decode(b"")
+    finally:
+        signal.signal(signal.SIGUSR2, before)

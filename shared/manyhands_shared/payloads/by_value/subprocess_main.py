@@ -19,7 +19,7 @@ from typing import Any
 from manyhands_shared.payloads.by_value.main_module import script
 
 _PROGRAM = (
-    "from manyhands_worker.child.subprocess_main import names_in\n"
+    "from manyhands_shared.payloads.by_value.subprocess_main import names_in\n"
     "globals().update(names_in(__file__))\n"
 )
 #: Files that are kept. A process may look for its own a while after it was started.
