@@ -104,6 +104,10 @@ def load_class(name: str, qualname: str, module: str, pickle: bytes) -> Any:
     return load(pickle, None) if found is None else found
 
 
+#: The module that enumerations which travel by value are made with.
+ENUMS = "manyhands_shared.payloads.by_value.enums"
+
+
 class _Unpickler(pickle.Unpickler):
     """Loads by `by_value.pickler` what is there by value."""
 
@@ -113,7 +117,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Find what a pickle names."""
-        if module.partition(".")[0] != "cloudpickle":
+        if module.partition(".")[0] != "cloudpickle" and module != ENUMS:
             return super().find_class(module, name)
         if self._find_by_value is None:
             from manyhands_shared.payloads.by_value import pickler  # noqa: PLC0415 - loads cloudpickle

@@ -115,7 +115,7 @@ class _ByReference(pickle.Unpickler):
     """Loads no functions or classes that travel by value."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] == "cloudpickle":
+        if module.partition(".")[0] == "cloudpickle" or module == pickled.ENUMS:
             raise pickle.UnpicklingError(
                 "it holds a function or class by value, from or for another Python than this "
                 f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -15,10 +15,12 @@ from typing import Any, ClassVar, cast
 
 from cloudpickle import cloudpickle
 
-from manyhands_shared.payloads.by_value import ctypes_types, reducers
+from manyhands_shared.payloads.by_value import ctypes_types, enums, names, reducers
 from manyhands_shared.payloads.by_value.class_resolution import Arrival
 from manyhands_shared.payloads.by_value.global_names import global_names
 from manyhands_shared.payloads.by_value.main_module import is_filled_up, missing
+from manyhands_shared.payloads.by_value.typed_dicts import bases as typed_dict_bases
+from manyhands_shared.payloads.by_value.typed_dicts import is_typeddict
 
 _by_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
 _ids = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
@@ -34,8 +36,13 @@ _HIDDEN_FILENAME = "<dynamic-code>"
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     """Reduce code with the name of its file, for tracebacks and `inspect`: cloudpickle hides it."""
     maker, arguments, *rest = cloudpickle._code_reduce(code)
-    named = (code.co_filename if one == _HIDDEN_FILENAME else one for one in arguments)
+    named = (code.co_filename if _is_hidden(one) else one for one in arguments)
     return (maker, tuple(named), *rest)
+
+
+def _is_hidden(argument: Any) -> bool:
+    # Under `-bb` it is an error to compare bytes with text.
+    return type(argument) is str and argument == _HIDDEN_FILENAME
 
 
 #: Gives a number that changes when a class does.
@@ -70,6 +77,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if type(obj) is FunctionType and obj.__code__ not in _names_of_code:
                 _names_of_code[obj.__code__] = global_names(obj.__code__)
             reduced = super().reducer_override(obj)
+        if reduced is NotImplemented and type(obj) not in self.dispatch_table:
+            return names.reduce(obj)
         if type(reduced) is not tuple:
             return reduced
         self.note(obj)
@@ -85,8 +94,17 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             plain = maker is _make_class and all(isinstance(base, type) for base in arguments[2])
             if plain and "__slots__" in vars(obj):
                 arguments = _with_slots(obj, arguments, rest[0][0])
+            if maker is _make_class and arguments[2] == (dict,) and is_typeddict(obj):
+                # What inherits from another has that one's entries, and is made without it.
+                arguments = (*arguments[:2], typed_dict_bases(obj), *arguments[3:])
             if plain and ctypes_types.is_structure(obj):
                 arguments = ctypes_types.with_fields(arguments, rest[0][0])
+            if maker is _make_enum and (found := enums.members(obj)) is not None:
+                state, more = rest[0]
+                state = {k: v for k, v in state.items() if k not in obj.__members__}
+                state = state, {**more, "members": enums.attributes(obj)}
+                maker, rest = enums.skeleton, [state, None, None, enums.fill_class]
+                arguments = (*arguments[:3], found, *arguments[4:])
             return (maker, (*arguments[:-1], extra), *rest)
         return reduced
 
@@ -96,7 +114,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def makes_class(reduced: Any) -> bool:
     """Whether what `Pickler.reducer_override` has returned makes a class that goes by value."""
-    return type(reduced) is tuple and reduced[0] in (_make_class, _make_enum)
+    return type(reduced) is tuple and reduced[0] in (_make_class, _make_enum, enums.skeleton)
 
 
 def class_id(kind: type) -> str:
@@ -132,6 +150,8 @@ class Finder:
         self._ours: dict[str, Any] = {
             "_make_skeleton_class": self._class,
             "_make_skeleton_enum": self._enum,
+            "skeleton": self._enum_with_members,
+            "fill_class": self._fill_class,
             "_class_setstate": self._fill_class,
             "_make_function": self._function,
             "_function_setstate": self._fill_function,
@@ -139,7 +159,7 @@ class Finder:
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what cloudpickle calls so, or what takes its place here."""
-        if module == _MODULE and name in self._ours:
+        if module in (_MODULE, enums.__name__) and name in self._ours:
             return self._ours[name]
         return getattr(import_module(module), name)
 
@@ -160,6 +180,11 @@ class Finder:
             of, extra, module, lambda: _make_enum(bases, name, full, members, module, None, None)
         )
 
+    def _enum_with_members(
+        self, bases: Any, name: str, full: str, found: Any, module: str, of: str, extra: Any
+    ) -> Any:
+        return self._met(of, extra, module, lambda: enums.make(bases, name, full, found, module))
+
     def _met(self, name: str, extra: Any, module: str | None, make: Callable[[], Any]) -> Any:
         extra = extra or {}
         found = self._arrival.find(name, extra, module)
@@ -172,7 +197,11 @@ class Finder:
         return made
 
     def _fill_class(self, kind: Any, state: Any) -> Any:
-        return kind if id(kind) in self._known else cloudpickle._class_setstate(kind, state)
+        if id(kind) in self._known:
+            return kind
+        filled = cloudpickle._class_setstate(kind, state)
+        enums.fill(kind, state[1])
+        return filled
 
     def _function(self, code: CodeType, space: Any, name: Any, defaults: Any, closure: Any) -> Any:
         if closure is None:
