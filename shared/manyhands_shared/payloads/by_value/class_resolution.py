@@ -16,10 +16,12 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from types import CodeType, FunctionType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from manyhands_shared.payloads.by_value.main_module import Main
 
+#: What has an id: type variables too.
+_KINDS: tuple[type, ...] = (type, TypeVar)
 #: Classes of arguments alone that a child remembers.
 _MAX_GUESTS = 1_000
 #: Classes that came with arguments alone, by id, with their versions.
@@ -47,10 +49,10 @@ class Home:
         from cloudpickle import cloudpickle  # noqa: PLC0415 - loaded where there is such a pickle
 
         with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
-            known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)
-        if not isinstance(known, type):
+            known: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)
+        if not isinstance(known, _KINDS):
             known = _named(module, extra.get("qualname", ""))
-        return known if isinstance(known, type) else None
+        return known if isinstance(known, _KINDS) else None
 
     def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
         """See `Arrival`."""

@@ -11,7 +11,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import CodeType, FunctionType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from cloudpickle import cloudpickle
 
@@ -152,6 +152,7 @@ class Finder:
             "_make_skeleton_enum": self._enum,
             "skeleton": self._enum_with_members,
             "fill_class": self._fill_class,
+            "_make_typevar": self._type_variable,
             "_class_setstate": self._fill_class,
             "_make_function": self._function,
             "_function_setstate": self._fill_function,
@@ -184,6 +185,23 @@ class Finder:
         self, bases: Any, name: str, full: str, found: Any, module: str, of: str, extra: Any
     ) -> Any:
         return self._met(of, extra, module, lambda: enums.make(bases, name, full, found, module))
+
+    def _type_variable(
+        self, name: str, bound: Any, constraints: Any, covariant: bool, contravariant: bool, of: str
+    ) -> Any:
+        # Those of arguments stay the same: a class that is known has them as its parameters.
+        return self._met(
+            of,
+            {"version": 0},
+            None,
+            lambda: TypeVar(
+                name,
+                *constraints,
+                bound=bound,
+                covariant=covariant,
+                contravariant=contravariant,
+            ),
+        )
 
     def _met(self, name: str, extra: Any, module: str | None, make: Callable[[], Any]) -> Any:
         extra = extra or {}

@@ -208,3 +208,23 @@ def test_classes_of_arguments_alone_are_made_once_for_each_version(script: Any) 
     three = argument(script.Item(3), World(guests), version=2)
     assert (one.total, two.total, three.total) == (0, 0, 5)
     assert type(back(one)) is type(back(three)) is script.Item
+
+
+def test_each_function_has_its_own_type_variables(script: Any) -> None:
+    exec("V = typing.TypeVar('V', bound=Item)\ndef variable(): return V", vars(script))
+    before = to_child(script.variable, world())
+    script.Item.total = 1
+    after = to_child(script.variable, world())
+    assert before().__bound__.total == 0
+    assert after().__bound__.total == 1
+    assert after() is after()
+
+
+def test_a_type_variable_stays_the_same_on_its_ways(script: Any) -> None:
+    exec("V = typing.TypeVar('V')\ndef variable(): return V", vars(script))
+    there = world()
+    far = to_child(script.variable, there)()
+    assert argument(script.V, there) is far
+    assert back(far) is script.V
+    other = world()
+    assert argument(script.V, other) is argument(script.V, other)
