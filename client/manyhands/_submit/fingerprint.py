@@ -26,6 +26,7 @@ import xxhash
 
 from manyhands_shared.payloads.by_value.dynamic_modules import is_made_at_run_time
 from manyhands_shared.payloads.by_value.text_lookups import looks_up_by_text
+from manyhands_shared.processes.signal_handlers import is_from_handler
 
 #: Objects that are looked at before a fingerprint gives up: to pickle anew is quicker then.
 _MAX_VISITS = 5_000
@@ -36,7 +37,7 @@ _POINTER_BYTES = 8
 _CONSTANT = frozenset(
     {
         *(int, float, complex, str, bytes, bool, type(None), type(...), type(NotImplemented)),
-        *(range, types.CodeType, types.GetSetDescriptorType, types.MemberDescriptorType),
+        *(range, types.CodeType),
         *(types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType),
         *(re.Pattern, type(vars(abc.ABC)["_abc_impl"])),
     }
@@ -44,14 +45,17 @@ _CONSTANT = frozenset(
 #: The same of modules that may not be loaded.
 _CONSTANT_BY_NAME = {
     "_collections": ("_tuplegetter",),
-    "datetime": ("date", "time", "datetime", "timedelta", "timezone"),
+    "collections": ("_tuplegetter",),
+    "datetime": ("date", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
     "logging": ("Logger", "RootLogger"),
     "numpy": ("ufunc",),
     "pathlib": ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"),
     "uuid": ("UUID",),
+    "zoneinfo": ("ZoneInfo",),
 }
+_WITH_ZONE = ("time", "datetime")
 _METACLASSES = frozenset({type, abc.ABCMeta, type(enum.Enum)})
 
 
@@ -67,6 +71,13 @@ _of_function = attrgetter(*_TEXTS, *_PARTS)
 _of_class = attrgetter("__class__", "__bases__", "__name__", "__qualname__")
 _of_property = attrgetter("fget", "fset", "fdel", "__doc__")
 _of_partial = attrgetter("func", "args", "keywords", "__dict__")
+
+#: What generic types and type variables are pickled with. Those of `typing` may have any of them.
+_OF_ALIAS = ("__origin__", "__args__")
+_OF_TYPING = (
+    *(*_OF_ALIAS, "__metadata__", "__supertype__", "__forward_value__"),
+    *("__bound__", "__constraints__", "__default__"),
+)
 
 #: How to look at an object, the object, and what was seen.
 _Check = tuple[Callable[[Any], Any], Any, Any]
@@ -152,14 +163,18 @@ class _Walk:
         if visit is not None:
             return visit(self, value)
         if kind.__module__ == "typing":
-            return self._alias(value)
+            return self._typing(value)
         if kind.__name__ in _CONSTANT_BY_NAME.get(kind.__module__, ()):
             return True
+        if kind.__module__ == "datetime" and kind.__name__ in _WITH_ZONE:
+            self._pending.append(value.tzinfo)
+            return True
         numpy = sys.modules.get("numpy")
-        if numpy is not None and kind is numpy.ndarray:
+        if numpy is not None and (kind is numpy.ndarray or isinstance(value, numpy.dtype)):
             return self._buffer(value)
-        if numpy is not None and isinstance(value, numpy.generic | numpy.dtype):
-            return bool(getattr(value, "dtype", value).isbuiltin)
+        if numpy is not None and isinstance(value, numpy.generic):
+            # Other classes derive from these, and have attributes.
+            return kind.__module__ == "numpy" and bool(value.dtype.isbuiltin)
         return self._plain(value)
 
     def _keep(self, look: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
@@ -224,6 +239,8 @@ class _Walk:
             return False
         if type(mapping) is defaultdict:
             self._keep(_default, mapping)
+        elif type(mapping) is OrderedDict:
+            self._keep(_attributes, mapping)
         self._keep(_entries, mapping)
         return True
 
@@ -250,7 +267,22 @@ class _Walk:
         return True
 
     def _alias(self, alias: Any) -> bool:
-        self._pending += getattr(alias, "__args__", ())
+        self._pending += (getattr(alias, name, None) for name in _OF_ALIAS)
+        return True
+
+    def _typing(self, value: Any) -> bool:
+        try:
+            for name in _OF_TYPING:
+                self._pending.append(getattr(value, name, None))
+        except Exception as error:
+            # Bounds are evaluated when asked for, from Python 3.12 on, and may name what is not there.
+            if is_from_handler(error):
+                raise
+            return False
+        return True
+
+    def _descriptor(self, descriptor: Any) -> bool:
+        self._pending.append(descriptor.__objclass__)
         return True
 
     def _enum(self, member: enum.Enum) -> bool:
@@ -300,6 +332,8 @@ _VISITS: dict[type, Callable[[_Walk, Any], bool]] = {
     types.FunctionType: _Walk._function,
     types.BuiltinFunctionType: _Walk._builtin,
     types.ModuleType: _Walk._module,
+    types.GetSetDescriptorType: _Walk._descriptor,
+    types.MemberDescriptorType: _Walk._descriptor,
     types.MethodType: _Walk._method,
     types.GenericAlias: _Walk._alias,
     types.UnionType: _Walk._alias,
@@ -355,16 +389,35 @@ def _goes_by_value(module_name: str) -> bool:
 
 
 def _content(value: Any) -> Any:
-    """What an array or `bytearray` holds, as something small; None if that cannot be told."""
+    """What an array, a dtype or a `bytearray` holds, as something small; None if that cannot be told."""
     shape = None
     view: Any = value
+    if hasattr(value, "isbuiltin"):
+        return _layout(value)
     if type(value) is not bytearray and type(value) is not array:  # of NumPy
         if value.dtype.hasobject or not (value.flags.c_contiguous or value.flags.f_contiguous):
             return None
-        flags = value.flags
-        shape = value.dtype, value.shape, value.strides, flags.writeable
+        layout = _layout(value.dtype)
+        if layout is None:
+            return None
+        shape = layout, value.shape, value.strides, value.flags.writeable
         view = value.reshape(-1, order="A").view("u1") if value.size else b""
     return shape, memoryview(view).nbytes, xxhash.xxh3_128_digest(view)
+
+
+def _layout(dtype: Any) -> Any:
+    """What a dtype is now; None if that cannot be told. The names of its fields can change in place."""
+    if dtype.isbuiltin == 1:
+        return dtype
+    if dtype.metadata or dtype.hasobject:
+        return None
+    if dtype.subdtype is not None:
+        base = _layout(dtype.base)
+        return base and (dtype, base)
+    if dtype.names is None:
+        return dtype
+    fields = [(name, *more, _layout(inner)) for name, (inner, *more) in dtype.fields.items()]
+    return None if any(field[-1] is None for field in fields) else (dtype, dtype.names, fields)
 
 
 def _entries(mapping: Any) -> tuple[Any, ...]:
@@ -373,6 +426,10 @@ def _entries(mapping: Any) -> tuple[Any, ...]:
 
 def _default(mapping: Any) -> tuple[Any, ...]:
     return (mapping.default_factory,)
+
+
+def _attributes(value: Any) -> tuple[Any, ...]:
+    return (value.__dict__,)
 
 
 def _of_plain(value: Any) -> tuple[Any, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import array
+import datetime as dt
 import functools
 import itertools
 import random
 import threading
 import types
+import typing
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.by_value.class_resolution import HOME, World
 
 PREAMBLE = """
-import abc, dataclasses, enum, typing
+import abc, dataclasses, datetime, enum, numpy, types, typing
 class Plain: pass
 class Settings:
     rate = 1
@@ -43,6 +45,21 @@ class Color(enum.Enum):
     RED = 1
 class Pair(typing.NamedTuple):
     x: object
+class Number(numpy.float64):
+    def __new__(cls, x, unit=1):
+        self = numpy.float64.__new__(cls, x)
+        self.unit = unit
+        return self
+    def __reduce__(self): return Number, (float(self), self.unit)
+T = typing.TypeVar("T")
+class Box(typing.Generic[T]):
+    rate = 1
+class BuiltinBox:
+    rate = 1
+    __class_getitem__ = classmethod(types.GenericAlias)
+class Zone(datetime.tzinfo):
+    hours = 1
+    def utcoffset(self, when): return datetime.timedelta(hours=self.hours)
 """
 _numbers = itertools.count(100)
 
@@ -76,6 +93,18 @@ class Caller:
             self.pickled += 1
         pickled.arrive_at(World(OrderedDict()))
         return pickled.loads(self._body)()
+
+
+def variable(*constraints: type, bound: type | None = None) -> Any:
+    make: Any = TypeVar
+    return make("T", *constraints, bound=bound)
+
+
+def forward(space: dict[str, Any]) -> Any:
+    """Return a forward reference that was looked up."""
+    made = typing.ForwardRef("Settings")
+    made.__forward_value__ = space["Settings"]
+    return made
 
 
 def fresh() -> int:
@@ -173,6 +202,9 @@ STATES = {
     ),
     "own pickling": State(lambda s: s["Own"](1), [lambda v: setattr(v, "x", fresh())], "{}.x"),
     "own list": State(lambda s: s["Listed"](), [lambda v: v.append(1)], "list({})"),
+    "own number": State(
+        lambda s: s["Number"](1), [lambda v: setattr(v, "unit", fresh())], "{}.unit"
+    ),
     "class": State(
         lambda s: s["Settings"],
         [
@@ -210,6 +242,71 @@ STATES = {
         [lambda v: setattr(v, "note", fresh()), lambda v: setattr(v, "method", lambda _: 2)],
         "(getattr({0}, 'note', None), hasattr({0}, 'method'), {0}.RED.value)",
     ),
+    "generic": State(
+        lambda s: s["Box"][int],
+        [lambda v: setattr(v.__origin__, "rate", fresh())],
+        "({0}.rate, {0}().rate)",
+    ),
+    "builtin generic": State(
+        lambda s: s["BuiltinBox"][int],
+        [lambda v: setattr(v.__origin__, "rate", fresh())],
+        "({0}.rate, {0}().rate)",
+    ),
+    "bound": State(
+        lambda s: variable(bound=s["Settings"]),
+        [lambda v: setattr(v.__bound__, "rate", fresh())],
+        "{}.__bound__.rate",
+    ),
+    "constraints": State(
+        lambda s: variable(int, s["Settings"]),
+        [lambda v: setattr(v.__constraints__[1], "rate", fresh())],
+        "{}.__constraints__[1].rate",
+    ),
+    "forward reference": State(
+        forward,
+        [lambda v: setattr(v.__forward_value__, "rate", fresh())],
+        "{}.__forward_value__.rate",
+    ),
+    "descriptor": State(
+        lambda s: s["Slots"].x,
+        [lambda v: setattr(v.__objclass__, "rate", fresh())],
+        "getattr({}.__objclass__, 'rate', None)",
+    ),
+    "moment": State(
+        lambda s: dt.datetime(2020, 1, 1, 12, tzinfo=s["Zone"]()),
+        [lambda v: setattr(v.tzinfo, "hours", fresh() % 24)],
+        "{}.utcoffset()",
+    ),
+    "time": State(
+        lambda s: dt.time(12, tzinfo=s["Zone"]()),
+        [lambda v: setattr(v.tzinfo, "hours", fresh() % 24)],
+        "{}.utcoffset()",
+    ),
+    "names of fields": State(
+        lambda _: np.zeros(2, dtype=[("a", "i4")]),
+        [lambda v: setattr(v.dtype, "names", (f"a{fresh()}",))],
+        "{}.dtype.names",
+    ),
+    "names of inner fields": State(
+        lambda _: np.zeros(2, dtype=[("a", np.dtype([("b", "i4")]))]),
+        [lambda v: setattr(v.dtype["a"], "names", (f"b{fresh()}",))],
+        "{}.dtype['a'].names",
+    ),
+    "names of an inner array's fields": State(
+        lambda _: np.zeros(2, dtype=[("a", np.dtype([("b", "i4")]), (2,))]),
+        [lambda v: setattr(v.dtype["a"].base, "names", (f"b{fresh()}",))],
+        "{}.dtype['a'].base.names",
+    ),
+    "metadata": State(
+        lambda _: np.zeros(2, dtype=np.dtype("i4", metadata={"a": [1]})),
+        [lambda v: v.dtype.metadata["a"].append(fresh())],
+        "dict({}.dtype.metadata)",
+    ),
+    "type of records": State(
+        lambda _: np.dtype([("a", "i4")]),
+        [lambda v: setattr(v, "names", (f"a{fresh()}",))],
+        "{}.names",
+    ),
     "abstract": State(
         lambda s: s["Abstract"], [lambda v: v.register(registered())], "len(abc._get_dump({})[0])"
     ),
@@ -241,6 +338,18 @@ def attribute(kind: str) -> Callable[[dict[str, Any], Any], Any]:
     return wrap
 
 
+def ordered(_space: dict[str, Any], value: Any) -> Any:
+    holder: Any = OrderedDict(a=1)
+    holder.x = value
+    return holder
+
+
+def annotation(_space: dict[str, Any], value: Any) -> Any:
+    function: Any = eval("lambda x: x", {"__name__": "__main__"})
+    function.__annotations__ = {"x": typing.Annotated[int, value]}
+    return function
+
+
 def on_function(_space: dict[str, Any], value: Any) -> Any:
     function: Any = eval("lambda: None", {"__name__": "__main__"})
     function.x = value
@@ -259,6 +368,9 @@ WAYS = {
     "slot": Way(attribute("Slots"), "{}.x"),
     "data": Way(attribute("Data"), "{}.x"),
     "own pickling": Way(lambda s, v: s["Own"](v), "{}.x"),
+    "attribute of ordered": Way(ordered, "{}.x"),
+    "annotated": Way(lambda _, v: typing.Annotated[int, v], "{}.__metadata__[0]"),
+    "annotation": Way(annotation, "{}.__annotations__['x'].__metadata__[0]"),
     "named tuple": Way(lambda s, v: s["Pair"](v), "{}.x"),
     "class": Way(attribute("made"), "{}.x"),
     "function attribute": Way(on_function, "{}.x"),
