@@ -18,14 +18,39 @@ import sys
 import types
 from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
-from operator import attrgetter, is_
+from collections.abc import Callable, Collection
+from operator import is_
 from typing import Any
 
-import xxhash
-
+from manyhands._submit.looks import (
+    TEXTS_OF_FUNCTION,
+    Missing,
+    attributes,
+    classes,
+    content,
+    default_of,
+    definitions,
+    entries,
+    in_cell,
+    in_slots,
+    layout_of,
+    of_class,
+    of_function,
+    of_partial,
+    of_plain,
+    of_property,
+    of_slotted,
+)
 from manyhands_shared.payloads.by_value.dynamic_modules import is_made_at_run_time
-from manyhands_shared.payloads.by_value.text_lookups import looks_up_by_text
+from manyhands_shared.payloads.by_value.text_lookups import (
+    is_definition,
+    looks_up_by_text,
+    may_unpickle,
+    names_in,
+    outer_class,
+    text_annotations,
+    texts,
+)
 from manyhands_shared.processes.signal_handlers import is_from_handler
 
 #: Objects that are looked at before a fingerprint gives up: to pickle anew is quicker then.
@@ -59,18 +84,7 @@ _WITH_ZONE = ("time", "datetime")
 _METACLASSES = frozenset({type, abc.ABCMeta, type(enum.Enum)})
 
 
-class _Missing:
-    """Stands for a name or an attribute that is not there."""
-
-
 _OWN_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
-
-_TEXTS = ("__code__", "__name__", "__qualname__", "__module__", "__doc__")
-_PARTS = ("__defaults__", "__kwdefaults__", "__dict__", "__annotations__")
-_of_function = attrgetter(*_TEXTS, *_PARTS)
-_of_class = attrgetter("__class__", "__bases__", "__name__", "__qualname__")
-_of_property = attrgetter("fget", "fset", "fdel", "__doc__")
-_of_partial = attrgetter("func", "args", "keywords", "__dict__")
 
 #: What generic types and type variables are pickled with. Those of `typing` may have any of them.
 _OF_ALIAS = ("__origin__", "__args__")
@@ -87,7 +101,8 @@ class Fingerprint:
     """Notices that something would be pickled differently now.
 
     Args:
-        root: a function or class that goes by value.
+        root: a function or class that goes by value, or a function that can be imported. With the
+            latter travel the classes of the script alone.
     """
 
     __slots__ = ("_contents", "_equal", "_globals", "_modules", "_registered", "_same", "blind")
@@ -107,7 +122,7 @@ class Fingerprint:
         self._modules: int | None = None
         # Of the abstract classes of this process, when classes were last registered with any.
         self._registered: Any = None
-        walk = _Walk(self)
+        walk = _Walk(self, root)
         walk.follow(root)
 
     def holds(self) -> bool:
@@ -116,14 +131,14 @@ class Fingerprint:
             if look(value) != seen:
                 return False
         for get, name, seen in self._globals:
-            if get(name, _Missing) is not seen:
+            if get(name, Missing) is not seen:
                 return False
         for look, value, seen in self._same:
             now = look(value)
             if len(now) != len(seen) or not all(map(is_, now, seen)):
                 return False
         for value, seen in self._contents:
-            if _content(value) != seen:
+            if content(value) != seen:
                 return False
         return not (
             self.blind
@@ -135,10 +150,19 @@ class Fingerprint:
 class _Walk:
     """Goes from object to object, as pickling by value does, and notes what to look at again."""
 
-    def __init__(self, notes: Fingerprint) -> None:
+    def __init__(self, notes: Fingerprint, root: Any) -> None:
         self._notes = notes
+        by_reference = importable(root)
+        # A function also takes along what it may ask for by name. A class alone does not.
+        self._takes_names = isinstance(root, types.FunctionType) and not by_reference
+        self._main = vars(sys.modules["__main__"])
+        self._named: set[str] = set()
+        self._absent: set[str] = set()
+        self._unpickles = False
         self._seen: dict[int, Any] = {}  # the objects too: an id is used again once they are gone
         self._pending: list[Any] = []
+        if by_reference:
+            self._keep(classes, self._main)
 
     def follow(self, root: Any) -> None:
         self._pending.append(root)
@@ -149,6 +173,36 @@ class _Walk:
             self._seen[id(value)] = value
             if len(self._seen) + len(self._pending) > _MAX_VISITS or not self._visit(value):
                 self._notes.blind = True
+        if self._absent:
+            is_free_of = self._main.keys().isdisjoint
+            self._notes._equal.append((is_free_of, frozenset(self._absent), True))
+
+    def _take_names(self, value: Any) -> None:
+        """Note what travels because a function or class of the script may ask for it by its name."""
+        found = [*names_in(text_annotations(value)), *outer_class(value)]
+        if isinstance(value, types.FunctionType):
+            found += names_in(texts(value.__code__))
+            if not self._unpickles and may_unpickle(value):
+                self._unpickles = True
+                self._keep(definitions, self._main)
+        for name in found:
+            if name not in self._named:
+                self._named.add(name)
+                self._take_name(name)
+
+    def _take_name(self, name: str) -> None:
+        value = self._main.get(name, Missing)
+        if value is Missing:
+            self._absent.add(name)
+            return
+        # Other values may change as they like: they do not travel.
+        get = self._main.get if is_definition(value) else self._definition
+        self._notes._globals.append((get, name, get(name, Missing)))
+        self._pending.append(get(name, Missing))
+
+    def _definition(self, name: str, default: Any) -> Any:
+        value = self._main.get(name)
+        return value if is_definition(value) else default
 
     def _visit(self, value: Any) -> bool:
         """Note one object; false if it is of a kind that cannot be followed."""
@@ -170,8 +224,10 @@ class _Walk:
             self._pending.append(value.tzinfo)
             return True
         numpy = sys.modules.get("numpy")
-        if numpy is not None and (kind is numpy.ndarray or isinstance(value, numpy.dtype)):
+        if numpy is not None and kind is numpy.ndarray:
             return self._buffer(value)
+        if numpy is not None and isinstance(value, numpy.dtype):
+            return self._dtype(value)
         if numpy is not None and isinstance(value, numpy.generic):
             # Other classes derive from these, and have attributes.
             return kind.__module__ == "numpy" and bool(value.dtype.isbuiltin)
@@ -188,20 +244,22 @@ class _Walk:
             return True
         if function.__module__ == "__main__" and looks_up_by_text(function.__code__):
             return False
-        seen = _of_function(function)
-        if any(seen[len(_TEXTS) :]):
-            self._keep(_of_function, function)
+        if self._takes_names and function.__module__ == "__main__":
+            self._take_names(function)
+        seen = of_function(function)
+        if any(seen[len(TEXTS_OF_FUNCTION) :]):
+            self._keep(of_function, function)
         else:
-            self._notes._equal.append((_of_function, function, (*seen[:-2], {}, {})))
+            self._notes._equal.append((of_function, function, (*seen[:-2], {}, {})))
         for cell in function.__closure__ or ():
-            self._keep(_in_cell, cell)
+            self._keep(in_cell, cell)
         get = function.__globals__.get
         from manyhands_shared.payloads.by_value.global_names import (  # noqa: PLC0415 - 4 ms with `dis`
             global_names,
         )
 
         for name in global_names(function.__code__):
-            value = get(name, _Missing)
+            value = get(name, Missing)
             self._notes._globals.append((get, name, value))
             self._pending.append(value)
         return True
@@ -224,8 +282,10 @@ class _Walk:
             return False
         if isinstance(kind, abc.ABCMeta):
             self._notes._registered = abc.get_cache_token()
-        self._keep(_of_class, kind)
-        self._keep(_entries, kind.__dict__)
+        if self._takes_names and kind.__module__ == "__main__":
+            self._take_names(kind)
+        self._keep(of_class, kind)
+        self._keep(entries, kind.__dict__)
         return True
 
     def _items(self, container: Any) -> bool:
@@ -238,10 +298,10 @@ class _Walk:
         if len(mapping) > _MAX_VISITS:
             return False
         if type(mapping) is defaultdict:
-            self._keep(_default, mapping)
+            self._keep(default_of, mapping)
         elif type(mapping) is OrderedDict:
-            self._keep(_attributes, mapping)
-        self._keep(_entries, mapping)
+            self._keep(attributes, mapping)
+        self._keep(entries, mapping)
         return True
 
     def _constant_items(self, items: Collection[Any]) -> bool:
@@ -259,11 +319,11 @@ class _Walk:
         return True
 
     def _property(self, descriptor: property) -> bool:
-        self._keep(_of_property, descriptor)
+        self._keep(of_property, descriptor)
         return True
 
     def _partial(self, partial: Any) -> bool:
-        self._keep(_of_partial, partial)
+        self._keep(of_partial, partial)
         return True
 
     def _alias(self, alias: Any) -> bool:
@@ -298,8 +358,14 @@ class _Walk:
         )
 
     def _buffer(self, value: Any) -> bool:
-        seen = _content(value)
+        seen = content(value)
         self._notes._contents.append((value, seen))
+        return seen is not None
+
+    def _dtype(self, dtype: Any) -> bool:
+        seen = layout_of(dtype)
+        if seen is not dtype:
+            self._notes._equal.append((layout_of, dtype, seen))
         return seen is not None
 
     def _plain(self, value: Any) -> bool:
@@ -323,8 +389,8 @@ class _Walk:
         if kind.__basicsize__ != object.__basicsize__ + (len(slots) + extra) * _POINTER_BYTES:
             return False  # it holds something else, of C's
         if slots:
-            self._keep(functools.partial(_in_slots, slots), value)
-        self._keep(_of_plain if kind.__dictoffset__ else _of_slotted, value)
+            self._keep(functools.partial(in_slots, slots), value)
+        self._keep(of_plain if kind.__dictoffset__ else of_slotted, value)
         return True
 
 
@@ -386,74 +452,3 @@ def _goes_by_value(module_name: str) -> bool:
         return False
     by_value = cloudpickle.list_registry_pickle_by_value()
     return any(module_name == one or module_name.startswith(f"{one}.") for one in by_value)
-
-
-def _content(value: Any) -> Any:
-    """What an array, a dtype or a `bytearray` holds, as something small; None if that cannot be told."""
-    shape = None
-    view: Any = value
-    if hasattr(value, "isbuiltin"):
-        return _layout(value)
-    if type(value) is not bytearray and type(value) is not array:  # of NumPy
-        if value.dtype.hasobject or not (value.flags.c_contiguous or value.flags.f_contiguous):
-            return None
-        layout = _layout(value.dtype)
-        if layout is None:
-            return None
-        shape = layout, value.shape, value.strides, value.flags.writeable
-        view = value.reshape(-1, order="A").view("u1") if value.size else b""
-    return shape, memoryview(view).nbytes, xxhash.xxh3_128_digest(view)
-
-
-def _layout(dtype: Any) -> Any:
-    """What a dtype is now; None if that cannot be told. The names of its fields can change in place."""
-    if dtype.isbuiltin == 1:
-        return dtype
-    if dtype.metadata or dtype.hasobject:
-        return None
-    if dtype.subdtype is not None:
-        base = _layout(dtype.base)
-        return base and (dtype, base)
-    if dtype.names is None:
-        return dtype
-    fields = [(name, *more, _layout(inner)) for name, (inner, *more) in dtype.fields.items()]
-    return None if any(field[-1] is None for field in fields) else (dtype, dtype.names, fields)
-
-
-def _entries(mapping: Any) -> tuple[Any, ...]:
-    return (*mapping, *mapping.values())
-
-
-def _default(mapping: Any) -> tuple[Any, ...]:
-    return (mapping.default_factory,)
-
-
-def _attributes(value: Any) -> tuple[Any, ...]:
-    return (value.__dict__,)
-
-
-def _of_plain(value: Any) -> tuple[Any, ...]:
-    # Both can be replaced as a whole.
-    return type(value), value.__dict__
-
-
-def _of_slotted(value: Any) -> tuple[Any, ...]:
-    return (type(value),)
-
-
-def _in_slots(slots: Sequence[Any], value: Any) -> tuple[Any, ...]:
-    return tuple([_in_slot(slot, value) for slot in slots])
-
-
-def _in_slot(slot: Any, value: Any) -> Any:
-    try:
-        return slot.__get__(value)
-    except AttributeError:  # not set
-        return _Missing
-
-
-def _in_cell(cell: types.CellType) -> tuple[Any, ...]:
-    try:
-        return (cell.cell_contents,)
-    except ValueError:  # not filled yet
-        return ()

@@ -23,6 +23,7 @@ from manyhands_shared import shm
 from manyhands_shared.errors import SubmitError
 from manyhands_shared.payloads import pickled, safe
 from manyhands_shared.payloads.by_value import main_module
+from manyhands_shared.payloads.by_value.text_lookups import may_unpickle
 from manyhands_shared.payloads.payload import total
 from manyhands_shared.processes.signal_handlers import is_from_handler
 from manyhands_shared.protocol import labels
@@ -105,10 +106,10 @@ def cacheable(function: Any) -> bool:
 
 
 def fingerprint(function: Any) -> Fingerprint | None:
-    """A fingerprint for a function that goes by value; one by reference needs none."""
-    if isinstance(function, FunctionType) and not importable(function):
-        return Fingerprint(function)
-    return None
+    """A fingerprint for a function that goes by value, or may load what does; others need none."""
+    if importable(function):
+        return Fingerprint(function) if may_unpickle(function) else None
+    return Fingerprint(function) if isinstance(function, FunctionType) else None
 
 
 def _by_reference(function: Any) -> bytes | None:

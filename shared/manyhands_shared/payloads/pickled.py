@@ -98,6 +98,16 @@ def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     return _Unpickler(io.BytesIO(head), buffers=buffers).load()
 
 
+def load_at(arrival: Arrival | None, head: bytes) -> Any:
+    """Load one pickle by what `arrival` says; by what `arrive_at` has said if it is None."""
+    before = _Process.arrival
+    _Process.arrival = arrival or before
+    try:
+        return load(head, None)
+    finally:
+        _Process.arrival = before
+
+
 def load_class(name: str, qualname: str, module: str, pickle: bytes) -> Any:
     """Return the class of this id if this process knows it, else what its own pickle makes."""
     found = _Process.arrival.find(name, {"qualname": qualname}, module)

@@ -84,6 +84,7 @@ class World:
         self.arguments: Arrival = _Arguments(self.classes, guests, self.main)
         #: For what comes while it runs.
         self.running: Arrival = _Running(self.classes)
+        self.main.arrival = _Further(self.classes)
 
     def find(self, name: str, _extra: dict[str, Any], _module: str | None) -> type | None:
         """See `Arrival`."""
@@ -141,6 +142,24 @@ class _Running:
 
     def function(self, module: str | None, code: CodeType) -> FunctionType | None:
         return HOME.function(module, code)
+
+
+class _Further(_Running):
+    """For classes that came with a function and are loaded when asked for: they are its own.
+
+    The process may know one of that id from another function, as it was then.
+    """
+
+    __slots__ = ()
+
+    def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
+        found = self._classes.get(name)
+        if found is None:
+            found = _named(module, extra.get("qualname", ""))
+        return found if isinstance(found, _KINDS) else None
+
+    def add(self, name: str, _extra: dict[str, Any], kind: type) -> None:
+        self._classes[name] = kind
 
 
 def _named(module: str | None, qualname: str) -> Any:

@@ -12,7 +12,10 @@ import contextlib
 import sys
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from manyhands_shared.payloads.by_value.class_resolution import Arrival
 
 
 class Main(types.ModuleType):
@@ -23,12 +26,14 @@ class Main(types.ModuleType):
     """
 
     # Outside of the module's names, which are the script's.
-    __slots__ = ("_guests", "classes", "key", "only_adds")
+    __slots__ = ("_guests", "arrival", "classes", "key", "only_adds")
 
     def __init__(self) -> None:
         super().__init__("__main__")
         #: Pickles of classes and functions that nothing has asked for yet.
         self.classes: dict[str, bytes] = {}
+        #: Says what those become; None for as anything else that is loaded meanwhile.
+        self.arrival: Arrival | None = None
         #: multiprocessing's key of the script; None for this process's own.
         self.key: bytes | None = None
         #: Whether globals of what is being loaded give way to those that are there.
@@ -54,7 +59,7 @@ class Main(types.ModuleType):
 
         before, self.only_adds = self.only_adds, True
         try:
-            value = serial.load(pickled, None)
+            value = serial.load_at(self.arrival, pickled)
         finally:
             self.only_adds = before
         setattr(self, name, value)
@@ -90,6 +95,15 @@ def own_classes() -> dict[str, type]:
         name: value
         for name, value in list(vars(sys.modules["__main__"]).items())
         if isinstance(value, type) and value.__module__ == "__main__"
+    }
+
+
+def own_functions() -> dict[str, types.FunctionType]:
+    """Return the functions of this process's own script, by their names in it."""
+    return {
+        name: value
+        for name, value in list(vars(sys.modules["__main__"]).items())
+        if type(value) is types.FunctionType and value.__module__ == "__main__"
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import pickle
-import re
 import sys
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -17,20 +16,24 @@ from manyhands_shared.payloads.by_value.main_module import (
     main_globals,
     manager_key,
     own_classes,
+    own_functions,
     restore,
     use_key,
 )
 from manyhands_shared.payloads.by_value.pickler import Pickler
 from manyhands_shared.payloads.by_value.text_lookups import (
+    is_definition,
     looks_up_by_text,
     may_unpickle,
+    names_in,
     nested,
+    outer_class,
+    text_annotations,
     texts,
 )
 from manyhands_shared.processes.signal_handlers import is_from_handler
 
 _PROTOCOL = 5
-_NAME = re.compile(r"[^\W\d]\w*")
 #: Classes that travel with a function because it might ask for them: bytes of each, and of all.
 _CLASS_BYTES, _CLASSES_BYTES = 64 << 10, 256 << 10
 #: The same of all that a script has, for functions that look it up by text.
@@ -67,36 +70,26 @@ class _FunctionPickler(Pickler):
         self.globals_ref[id(self._main)] = _MainGlobals()
 
     def note(self, obj: Any) -> None:
-        """Note an object that goes by value."""
+        """Note an object that goes by value. The client's `Fingerprint` watches what is noted here."""
         if getattr(obj, "__module__", None) == "__main__":
-            name, inner, path = obj.__qualname__.partition(".")
-            found = self._main.get(name)
-            if not inner and found is obj:
-                self.names[name] = found
+            name = obj.__qualname__
+            if self._main.get(name) is obj:
+                self.names[name] = obj
             if self._more:
                 # What is inside a class is looked up through it. What a function makes is not.
-                if inner and isinstance(found, type) and "<locals>" not in path:
-                    self.names[name] = found
-                self._note_annotations(obj)
+                self._note_names(outer_class(obj))
+                # Text is looked up in the script when annotations are asked for.
+                self._note_names(names_in(text_annotations(obj)))
                 if isinstance(obj, FunctionType):
-                    self._note_texts(texts(obj.__code__))
+                    self._note_names(names_in(texts(obj.__code__)))
                     self.looks_up_by_text |= looks_up_by_text(obj.__code__)
-                    self.may_unpickle |= may_unpickle(obj.__code__)
+                    self.may_unpickle |= may_unpickle(obj)
 
-    def _note_annotations(self, obj: Any) -> None:
-        """Note what text among the annotations names: it is looked up in the script when asked for."""
-        found = obj.__dict__ if isinstance(obj, type) else getattr(obj, "__annotations__", {})
-        if isinstance(obj, type):
-            found = found.get("__annotations__", {})
-        if isinstance(found, dict):
-            self._note_texts(text for text in found.values() if isinstance(text, str))
-
-    def _note_texts(self, found: Iterable[str]) -> None:
-        for text in found:
-            for name in _NAME.findall(text):
-                value = self._main.get(name)
-                if isinstance(value, type | ModuleType) or type(value).__module__ == "typing":
-                    self.names[name] = value
+    def _note_names(self, found: Iterable[str]) -> None:
+        for name in found:
+            value = self._main.get(name)
+            if is_definition(value):
+                self.names[name] = value
 
 
 class _MainGlobals(dict[str, Any]):
@@ -133,8 +126,9 @@ class _Further:
         names = self._pickler.names
         if self._pickler.looks_up_by_text:
             return dict, (_everything(names),)
-        functions = _own_functions() if self._pickler.may_unpickle else {}
-        return dict, (_further({**own_classes(), **functions}, names),)
+        unpickles = self._pickler.may_unpickle
+        functions = own_functions() if unpickles else {}
+        return dict, (_further({**own_classes(), **functions}, names, anew=unpickles),)
 
 
 class _IsEager:
@@ -167,7 +161,8 @@ class _Key:
 
 def with_script(function: Any) -> bytes:
     """Pickle a function that can be imported, with what else its tasks may need of the script."""
-    return pickle.dumps(_Whole(function, {}, _further(own_classes(), {})), _PROTOCOL)
+    further = _further(own_classes(), {}, anew=may_unpickle(function))
+    return pickle.dumps(_Whole(function, {}, further), _PROTOCOL)
 
 
 def dumps_names(names: dict[str, Any]) -> bytes:
@@ -206,21 +201,18 @@ _pickled: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], bytes]] = (
 )
 
 
-def _own_functions() -> dict[str, FunctionType]:
-    return {
-        name: value
-        for name, value in list(vars(sys.modules["__main__"]).items())
-        if type(value) is FunctionType and value.__module__ == "__main__"
-    }
+def _further(
+    definitions: Mapping[str, Any], names: Container[str], *, anew: bool
+) -> dict[str, bytes]:
+    """Return pickles of the definitions that are not among the names, as far as they are small.
 
-
-def _further(definitions: Mapping[str, Any], names: Container[str]) -> dict[str, bytes]:
-    """Return pickles of the definitions that are not among the names, as far as they are small."""
+    With `anew` none that is kept will do, for what a definition refers to may have changed in place.
+    """
     found: dict[str, bytes] = {}
     room = _CLASSES_BYTES
     for name, value in definitions.items():
         if name not in names:
-            pickled = _pickle_definition(value)
+            pickled = _dumps_alone(value, _CLASS_BYTES) if anew else _pickle_definition(value)
             if 0 < len(pickled) <= room:
                 found[name] = pickled
                 room -= len(pickled)

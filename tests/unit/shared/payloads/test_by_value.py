@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from manyhands_shared.payloads import pickled
+from manyhands_shared.payloads.by_value import main_module
 from manyhands_shared.payloads.by_value.class_resolution import HOME, Guests, World
 
 SCRIPT = """
@@ -228,3 +229,20 @@ def test_a_type_variable_stays_the_same_on_its_ways(script: Any) -> None:
     assert back(far) is script.V
     other = world()
     assert argument(script.V, other) is argument(script.V, other)
+
+
+def test_a_class_that_is_asked_for_later_is_as_it_was_with_its_function(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for total in (1, 2):
+        script.Item.total = total
+        there = world()
+        monkeypatch.setattr(main_module.script, "main", there.main)
+        to_child(script.local, there)
+        monkeypatch.setitem(sys.modules, "__main__", there.main)
+        found, derived = there.main.Item, there.main.Special
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        assert found.total == total
+        assert derived.__base__ is found
+        assert found is not script.Item
+        assert back(found) is script.Item
