@@ -101,13 +101,13 @@ class Fingerprint:
     """Notices that something would be pickled differently now.
 
     Args:
-        root: a function or class that goes by value, or a function that can be imported. With the
-            latter travel the classes of the script alone.
+        root: a function or class that goes by value.
+        by_reference: it is a function that can be imported. Classes of the script travel with it.
     """
 
     __slots__ = ("_contents", "_equal", "_globals", "_modules", "_registered", "_same", "blind")
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, *, by_reference: bool = False) -> None:
         #: Whether it cannot tell, and never holds.
         self.blind = False
         # Compared by `==`: functions without anything that could change inside.
@@ -122,8 +122,8 @@ class Fingerprint:
         self._modules: int | None = None
         # Of the abstract classes of this process, when classes were last registered with any.
         self._registered: Any = None
-        walk = _Walk(self, root)
-        walk.follow(root)
+        walk = _Walk(self, not by_reference and isinstance(root, types.FunctionType))
+        walk.follow(root, by_reference)
 
     def holds(self) -> bool:
         """Whether everything that went into the pickle is what it was."""
@@ -150,22 +150,22 @@ class Fingerprint:
 class _Walk:
     """Goes from object to object, as pickling by value does, and notes what to look at again."""
 
-    def __init__(self, notes: Fingerprint, root: Any) -> None:
+    def __init__(self, notes: Fingerprint, takes_names: bool) -> None:
         self._notes = notes
-        by_reference = importable(root)
         # A function also takes along what it may ask for by name. A class alone does not.
-        self._takes_names = isinstance(root, types.FunctionType) and not by_reference
+        self._takes_names = takes_names
         self._main = vars(sys.modules["__main__"])
         self._named: set[str] = set()
         self._absent: set[str] = set()
         self._unpickles = False
         self._seen: dict[int, Any] = {}  # the objects too: an id is used again once they are gone
         self._pending: list[Any] = []
+
+    def follow(self, root: Any, by_reference: bool) -> None:
         if by_reference:
             self._keep(classes, self._main)
-
-    def follow(self, root: Any) -> None:
-        self._pending.append(root)
+        else:
+            self._pending.append(root)
         while self._pending and not self._notes.blind:
             value = self._pending.pop()
             if type(value) in _CONSTANT or id(value) in self._seen:
@@ -179,7 +179,9 @@ class _Walk:
 
     def _take_names(self, value: Any) -> None:
         """Note what travels because a function or class of the script may ask for it by its name."""
-        found = [*names_in(text_annotations(value)), *outer_class(value)]
+        found = outer_class(value)
+        if written := text_annotations(value):
+            found += names_in(written)
         if isinstance(value, types.FunctionType):
             found += names_in(texts(value.__code__))
             if not self._unpickles and may_unpickle(value):

@@ -108,7 +108,7 @@ def cacheable(function: Any) -> bool:
 def fingerprint(function: Any) -> Fingerprint | None:
     """A fingerprint for a function that goes by value, or may load what does; others need none."""
     if importable(function):
-        return Fingerprint(function) if may_unpickle(function) else None
+        return Fingerprint(function, by_reference=True) if may_unpickle(function) else None
     return Fingerprint(function) if isinstance(function, FunctionType) else None
 
 

@@ -153,10 +153,10 @@ class _Further(_Running):
     __slots__ = ()
 
     def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
-        found = self._classes.get(name)
-        if found is None:
-            found = _named(module, extra.get("qualname", ""))
-        return found if isinstance(found, _KINDS) else None
+        known: type | None = self._classes.get(name)
+        if not isinstance(known, _KINDS):
+            known = _named(module, extra.get("qualname", ""))
+        return known if isinstance(known, _KINDS) else None
 
     def add(self, name: str, _extra: dict[str, Any], kind: type) -> None:
         self._classes[name] = kind
