@@ -12,10 +12,7 @@ import contextlib
 import sys
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from manyhands_shared.payloads.by_value.class_resolution import Arrival
+from typing import Any
 
 
 class Main(types.ModuleType):
@@ -32,8 +29,8 @@ class Main(types.ModuleType):
         super().__init__("__main__")
         #: Pickles of classes and functions that nothing has asked for yet.
         self.classes: dict[str, bytes] = {}
-        #: Says what those become; None for as anything else that is loaded meanwhile.
-        self.arrival: Arrival | None = None
+        #: An `Arrival` that says what those become; None: as anything else that is loaded meanwhile.
+        self.arrival: Any = None
         #: multiprocessing's key of the script; None for this process's own.
         self.key: bytes | None = None
         #: Whether globals of what is being loaded give way to those that are there.
