@@ -36,8 +36,9 @@ def _made(obj: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return what makes an object like it, and with which arguments."""
     kind = type(obj)
     if kind.__module__ in _TYPING:
-        supertype = getattr(obj, "__supertype__", None)
-        return kind, (obj.__name__,) if supertype is None else (obj.__name__, supertype)
+        # Of a `NewType`, and of what `type` makes from Python 3.12 on.
+        of = [getattr(obj, name) for name in ("__supertype__", "__value__") if hasattr(obj, name)]
+        return kind, (obj.__name__, *of)
     return object.__new__, (kind,)
 
 

@@ -160,6 +160,14 @@ def test_what_it_is_over_there(value: str, look: str, wanted: object) -> None:
         assert seen(value, look) == repr(wanted)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type` is a statement from Python 3.12 on")
+def test_type_aliases_travel() -> None:
+    assert (
+        seen("[exec('type Alias = list[int]', globals()), Alias][1]", "value.__value__")
+        == "list[int]"
+    )
+
+
 def test_plain_pickle_loads_enumerations_too() -> None:
     look = "(value.loads(value.made).mass, value.loads(value.made) is value.loads(value.made))"
     made = "pickled.dumps_by_value(Planet.EARTH, 1 << 20)"
