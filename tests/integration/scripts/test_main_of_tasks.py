@@ -124,6 +124,13 @@ class Colour(enum.Enum):
 class Row:
     n: int
 
+@dataclass(frozen=True, slots=True)
+class Frozen:  # the decorator makes another class of it, and the first one travels, too
+    n: int
+
+def again(value):
+    return pickle.loads(pickle.dumps(value)).n
+
 def save(weight):
     return pickle.dumps([Model(weight), Pair(1, 2), Colour.RED, Row(3)])
 
@@ -139,6 +146,7 @@ with manyhands.Pool(1) as pool:
     # A function that is imported on the node, with an argument of the script's.
     print(pickle.loads(pool.apply(pickle.dumps, (Model(7),))).weight)
     print(pool.apply(pickle.loads, (pickle.dumps(Pair(8, 9)),)))
+    print(pool.map(again, [Frozen(3), Row(4)]))
 """,
     )
     assert said == [
@@ -146,6 +154,7 @@ with manyhands.Pool(1) as pool:
         "(6, (1, 2), 'RED', 3)",
         "7",
         "Pair(a=8, b=9)",
+        "[3, 4]",
     ]
 
 

@@ -113,16 +113,20 @@ class _Arguments:
             version, guest = self._guests[name]
             if version is not None and version == extra.get("version"):
                 self._guests.move_to_end(name)
-                self._main.receive(extra.get("qualname", ""), guest)
+                self._enter(extra, guest)
                 return guest
         return found
 
     def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
         self._guests[name] = extra.get("version"), kind
-        self._main.receive(extra.get("qualname", ""), kind)
+        self._enter(extra, kind)
         self._guests.move_to_end(name)
         if len(self._guests) > _MAX_GUESTS:
             self._guests.popitem(last=False)
+
+    def _enter(self, extra: dict[str, Any], kind: type) -> None:
+        if extra.get("named"):
+            self._main.receive(extra["qualname"], kind)
 
     def function(self, _module: str | None, _code: CodeType) -> FunctionType | None:
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -87,7 +88,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if reduced[0] in (_make_class, _make_enum):
             maker, arguments, *rest = reduced
             rest[0][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets it
-            extra = {"qualname": obj.__qualname__}
+            extra = {"qualname": obj.__qualname__, "named": _is_named_in_script(obj)}
             if self._version is not None:
                 extra["version"] = self._version(obj)
             # A base that is no class makes slots of its own, as `typing.NamedTuple` does.
@@ -115,6 +116,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 def makes_class(reduced: Any) -> bool:
     """Whether what `Pickler.reducer_override` has returned makes a class that goes by value."""
     return type(reduced) is tuple and reduced[0] in (_make_class, _make_enum, enums.skeleton)
+
+
+def _is_named_in_script(kind: type) -> bool:
+    """Whether a class is what the script has by its name. A decorator may have put another there."""
+    return vars(sys.modules["__main__"]).get(kind.__qualname__) is kind
 
 
 def class_id(kind: type) -> str:
