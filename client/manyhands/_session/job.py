@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import accumulate, takewhile
 from typing import Any
 
@@ -83,7 +83,8 @@ class SessionJob:
         self.reported = False
         #: Stands in the session's line of jobs with something to send.
         self.queued = False
-        #: Unfinished tasks that are to be cancelled, and those of them with `BLANK` for arguments.
+        #: Unfinished tasks that are to be cancelled, and those of them that were not sent before. These
+        #: go with `BLANK` for arguments. The word that they are cancelled goes behind them.
         self.cancelled: set[int] = set()
         self.blanks: set[int] = set()
         #: The whole job is cancelled.
@@ -219,14 +220,19 @@ class SessionJob:
         self.blanks.clear()
         self.runs = _ranges(sorted(index for index in self.bodies if index >= self.taken))
 
-    def blank(self, indices: Iterable[int]) -> int:
-        """Take the arguments away from those of these tasks that are not sent; return the bytes."""
+    def blank(self, indices: Iterable[int], needed: Container[tuple[str, int]]) -> int:
+        """Take the arguments away from those of these tasks that are not sent; return the bytes.
+
+        Those whose results are `needed` keep theirs. They may run before the broker hears that they are
+        cancelled, and without arguments they would fail for whom needs them.
+        """
         freed = 0
         for index in indices:
             if any(first <= index < stop for first, stop in self.runs):
-                freed += nbytes(self.bodies[index])
-                self.bodies[index] = BLANK
                 self.blanks.add(index)
+                if (self.id, index) not in needed:
+                    freed += nbytes(self.bodies[index])
+                    self.bodies[index] = BLANK
         return freed
 
     def blanks_in(self, group: SubmitGroup) -> list[int]:

@@ -431,7 +431,7 @@ class JobTable:
         return ended
 
     def _blank(self, job: SessionJob, indices: Iterable[int]) -> None:
-        freed = job.blank(indices)
+        freed = job.blank(indices, self.results.needed)
         self.unended_bytes -= freed
         self.unsent_bytes -= freed
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.worlds.session import Driver
+from harness.worlds.session import Driver, groups_of
 from manyhands._session.effects import Deliver, Fetch, Stays
-from manyhands._session.events import Append, AskResult, CloseJob, DropResult, Fetched
+from manyhands._session.events import Append, AskResult, CancelTasks, CloseJob, DropResult, Fetched
 from manyhands._session.inputs.input_refs import DependentPayload
 from manyhands_shared.protocol import messages as m
 
@@ -49,6 +49,19 @@ def test_the_broker_is_told_which_task_needs_which() -> None:
     [at] = [at for at, one in enumerate(said) if isinstance(one, m.Dependencies)]
     assert said[at] == m.Dependencies([m.Dependency("j", 1, "j", 0)])
     assert isinstance(said[at + 1], m.Submit)
+
+
+def test_a_cancelled_input_keeps_its_arguments() -> None:
+    driver = Driver().open()
+    driver.job(count=2)
+    driver.do(Append("j", [payload(("j", 0))]))
+    driver.do(CancelTasks("j", [0, 1]))
+    said = driver.flush()
+    [group] = groups_of(said)
+    # The first may run before the broker hears of this: without arguments its user would see it fail.
+    assert group.bodies[0] != b""
+    assert group.bodies[1] == b""
+    assert said[-1] == m.Cancel([m.Span("j", 0, [0, 1])])
 
 
 def test_what_the_broker_lacks_is_answered_for_at_once_or_when_it_ends() -> None:
