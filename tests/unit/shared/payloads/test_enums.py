@@ -145,6 +145,11 @@ def seen(value: str, look: str, *options: str) -> str:
         ("Perm", "(value(0).name, [m.name for m in value])", (None, ["R", "W"])),
         ("Word.A", "(value + 'b', value == 'a', type(value)('a') is value)", ("ab", True, True)),
         ("Creature.BEETLE", "(value.legs, value.size, value.name)", (6, "small", "BEETLE")),
+        (
+            "[Planet, Word]",
+            "[sorted({'__init__', '__new_member__'} & vars(k).keys()) for k in value]",
+            [["__init__"], []],
+        ),
         ("State.ON", "(value.after.name, value.after is type(value).OFF)", ("OFF", True)),
         ("Outer.Inner.ONE", "(type(value).__qualname__, value.value)", ("Outer.Inner", 1)),
         ("UserId", "(value(7), value.__supertype__ is int, value.__name__)", (7, True, "UserId")),

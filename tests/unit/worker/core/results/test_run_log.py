@@ -61,6 +61,18 @@ def test_runs_that_failed_are_told_beside_the_sample_up_to_a_bound() -> None:
     assert sent.groups[0].figures[10] == 1
 
 
+def test_of_what_children_report_the_same_sample_goes_out() -> None:
+    log = RunLog()
+    for number in range(1_000):
+        status = m.Status.RAISED if number == 901 else m.Status.OK
+        seconds = 1.0 if number == 903 else 0.001
+        event = Finished(0, 1, b"", [], seconds, 0, run=(9.0, 0.0, 0))
+        log.finished(("job", 1), [number], bytes([status]), [], event, 10.0)
+    told = firsts(log.take(10.0))
+    # The long one and the failed one stay, and do not count among the others.
+    assert told == [903, 901, *range(31, 900, 32), 929, 961, 993]
+
+
 def test_a_run_tells_how_long_it_waited_what_it_was_given_and_what_failed() -> None:
     log = RunLog()
     log.arrived(assigned("job", 1, [3, 4, 5]), 8.0)
