@@ -31,6 +31,11 @@ from manyhands_shared.text import amount
 LARGE_BYTES = 64 * 1024
 # Long enough to cost nothing, short enough to go unnoticed should a wake-up go missing.
 _RECHECK_SECONDS = 0.1
+#: Entries behind which a caller lets the I/O thread have the interpreter, and for how long.
+#: A caller that never pauses may keep it from that thread. Each short system call of the caller, as for
+#: a line of a file, begins the wait of that thread anew.
+BACKLOG = 2048
+_GIVE_WAY_SECONDS = 0.02
 
 
 class SubmitQueue:
@@ -60,6 +65,9 @@ class SubmitQueue:
         self._unended_tasks = 0
         self._unended_bytes = 0
         self._large_bytes = 0  # of large arguments in the queue
+        # How long the queue is when `put` looks closer, and how long when a caller gives way again.
+        self._most = min(max_tasks, BACKLOG)
+        self._gives_way_at = BACKLOG
         self._room = Condition()
         self._waiting = 0
         self._sleeps = 0
@@ -83,15 +91,10 @@ class SubmitQueue:
             ManyhandsError: the session has failed or was closed.
         """
         queue = self._queue
-        if self.error is not None:
-            raise self.error
         if type(payload) is not bytes or len(payload) >= LARGE_BYTES:
             self._put_large(job, entry, payload, block=block)
             return
-        if (
-            self._unended_tasks + len(queue) >= self._max_tasks
-            or self._unended_bytes > self._max_bytes
-        ):
+        if len(queue) >= self._most:
             self._wait_for_room(0, block=block)
         if self.asleep > self._told and not queue and self.send_here(job, entry, payload):
             return
@@ -149,6 +152,7 @@ class SubmitQueue:
             )
 
     def _put_large(self, job: OpenJob, entry: Any, payload: Payload, *, block: bool) -> None:
+        self.check()
         size = nbytes(payload)
         self.check_size(size)
         self._wait_for_room(size, block=block)
@@ -161,8 +165,12 @@ class SubmitQueue:
             self.reject()
 
     def _wait_for_room(self, size: int, *, block: bool) -> None:
-        if self._has_room(size) or threading.get_ident() == self.owner:
-            return  # the owner is in a callback that submits: to wait here were to wait for itself
+        self.check()
+        if threading.get_ident() == self.owner:
+            return  # it is in a callback that submits: to wait here were to wait for itself
+        if self._has_room(size):
+            self._give_way()
+            return
         if not block:
             already = amount(self._unended_tasks + len(self._queue), "task")
             raise SubmitQueueFull(
@@ -180,6 +188,18 @@ class SubmitQueue:
                 self._waiting -= 1
         if self.error is not None:
             raise self.error
+
+    def _give_way(self) -> None:
+        """Let the I/O thread take the queue; once for each `BACKLOG` of entries, if it does not."""
+        with self._room.lock:
+            if len(self._queue) < self._gives_way_at:
+                return
+            self._gives_way_at += BACKLOG
+            self._waiting += 1
+            try:
+                self._room.wait(_GIVE_WAY_SECONDS)
+            finally:
+                self._waiting -= 1
 
     def _has_room(self, size: int) -> bool:
         there = self._unended_bytes + self._large_bytes
@@ -209,6 +229,8 @@ class SubmitQueue:
         queue = self._queue
         waiting = len(queue)
         self._unended_tasks += waiting  # counted here before they are gone from there
+        self._gives_way_at = BACKLOG
+        self._bound()
         taken = [queue.popleft() for _ in range(waiting)]
         if self._large_bytes:
             large = sum(
@@ -234,6 +256,7 @@ class SubmitQueue:
     def publish(self, unended_tasks: int, unended_bytes: int) -> None:
         """What the I/O thread holds now; lets in those who wait for room."""
         self._unended_tasks, self._unended_bytes = unended_tasks, unended_bytes
+        self._bound()
         if self._waiting:
             with self._room.lock:
                 self._room.notify_all()
@@ -242,6 +265,7 @@ class SubmitQueue:
         """Take nothing any more."""
         self.error = error
         self.is_shut = True
+        self._bound()
         with self._room.lock:
             self._room.notify_all()
 
@@ -249,10 +273,18 @@ class SubmitQueue:
         """Shut it in a forked child, with new locks, and return the tasks that are queued."""
         self.error = error
         self.is_shut = True
+        self._bound()
         self._room = Condition()
         self.asleep = 0
         queue, self._queue = self._queue, deque()
         return [(job, entry) for job, entry, _ in queue if job is not None]
+
+    def _bound(self) -> None:
+        """Note how many entries `put` may add without a closer look."""
+        if self.error is not None or self._unended_bytes > self._max_bytes:
+            self._most = 0
+        else:
+            self._most = min(self._max_tasks - self._unended_tasks, BACKLOG)
 
 
 def _close(*fds: int) -> None:
