@@ -22,8 +22,6 @@ from manyhands_shared.protocol.failure import RESULT_NOT_LOADED, Failure
 from manyhands_shared.protocol.status import Status
 from manyhands_worker.child.allowed_functions import Patterns, find
 
-_HARMLESS = frozenset({int, float, complex, str, bytes, bool, type(None)})
-
 #: Status and payload of a result.
 Packed = tuple[int, Payload]
 
@@ -58,11 +56,11 @@ class PickleCodec:
         """Pickle a result, and prove that it loads."""
         kind = type(value)
         try:
-            payload = pickled.dumps(value)
+            payload, is_plain = pickled.dumps_and_tell(value)
         except BaseException as error:  # noqa: BLE001 - code of the value's own
             what = f"{_of(kind)}, cannot be pickled"
             return unsendable(what, error, value, pickles=self.pickles)
-        if kind not in _HARMLESS and not pickled.is_plain(payload) and not _is_plain_array(value):
+        if not is_plain and not _is_plain_array(value):
             try:
                 self.value(payload)
             except BaseException as error:  # noqa: BLE001 - as above

@@ -12,6 +12,9 @@ from manyhands_shared.processes.signal_handlers import is_from_handler
 _known: dict[str, tuple[ModuleType, bool]] = {}
 #: How many modules there were when they were last looked through, and the names of those made.
 _looked: tuple[int, tuple[bytes, ...]] = (0, (b"__main__",))
+#: Modules that Cython's extensions make in each process for themselves. ZeroMQ's are such, so they are
+#: everywhere, and each name to look for takes a tenth of the time that it takes to pickle numbers.
+_OF_EXTENSIONS = ("cython_runtime", "_cython_")
 
 
 def names_made_at_run_time() -> tuple[bytes, ...]:
@@ -33,6 +36,8 @@ def _is_suspect(name: str, module: object) -> bool:
     """Whether it is worth to look for a module, which takes long."""
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
+    if name.startswith(_OF_EXTENSIONS):
+        return False
     if spec is None or "." in name or not isinstance(origin, str) or os.sep not in origin:
         return spec is None and type(module) is ModuleType
     folder = os.path.dirname(origin)  # noqa: PTH120 - a thousand times

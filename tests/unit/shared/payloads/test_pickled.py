@@ -141,12 +141,48 @@ def test_by_value_names_what_cannot_be_pickled() -> None:
     "value", [1, 2.5, "text", b"bytes", None, [1, {"a": (2, 3)}], {1, 2}, frozenset({"x"})]
 )
 def test_built_in_values_are_plain(value: Any) -> None:
-    assert pickled.is_plain(pickled.dumps(value))
+    assert pickled.dumps_and_tell(value)[1]
 
 
-@pytest.mark.parametrize("value", [ValueError("x"), print, np.zeros(3), np.zeros(LARGE), 1 + 2j])
+@pytest.mark.parametrize("value", [ValueError("x"), print, np.zeros(3), np.zeros(LARGE), [1 + 2j]])
 def test_what_reaches_code_is_not_plain(value: Any) -> None:
-    assert not pickled.is_plain(pickled.dumps(value))
+    assert not pickled.dumps_and_tell(value)[1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        list(range(30_000)),
+        tuple(number / 9.7 for number in range(1000)),
+        {number: [(number, "Г")] for number in range(1000)},
+        set(range(1000)),
+    ],
+)
+def test_long_values_are_plain_whatever_bytes_are_in_them(value: Any) -> None:
+    payload, is_plain = pickled.dumps_and_tell(value)
+    assert isinstance(payload, bytes)
+    assert pickled.STACK_GLOBAL in payload  # which a short one takes for a name
+    assert is_plain
+    assert pickled.loads(payload) == value
+
+
+def test_one_object_of_a_class_at_the_end_of_a_long_value_is_seen() -> None:
+    numbers: list[Any] = list(range(1000))
+    for last in (print, ValueError, ValueError("x"), 1 + 2j, np.int64(1), [(ValueError,)]):
+        assert not pickled.dumps_and_tell([*numbers, last])[1]
+
+
+def test_long_values_with_arrays_and_functions_by_value() -> None:
+    arrays = [np.full(LARGE // 64, number, np.uint8) for number in range(100)]
+    payload, is_plain = pickled.dumps_and_tell(arrays)
+    assert not is_plain
+    assert isinstance(payload, tuple)
+    assert len(payload) == 101
+    assert all(map(np.array_equal, pickled.loads(payload), arrays))
+    functions = [lambda number=number: number for number in range(100)]
+    payload, is_plain = pickled.dumps_and_tell(functions)
+    assert not is_plain
+    assert [function() for function in pickled.loads(payload)] == list(range(100))
 
 
 def test_total_counts_all_payloads() -> None:
