@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import manyhands
-from harness.processes import without_waits
-
-BOUND = 110.0
-
-
-def run(path: Path, script: str, *arguments: str) -> list[str]:
-    """The lines that a script prints. The script has no guard, and must run once."""
-    file = path / "script.py"
-    file.write_text(script)
-    ended = subprocess.run(
-        [sys.executable, str(file), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=BOUND,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert not without_waits(ended.stderr)
-    return ended.stdout.splitlines()
+from harness.scripts.unguarded_script import run
 
 
 def test_cached_and_generic_functions_of_the_script_travel(tmp_path: Path) -> None:

@@ -239,6 +239,8 @@ class Runner:
             self._run(first, digest, loaded, flags, payloads)
         flush_streams()
         self._segments.tidy()
+        if (main := loaded.world.main).visitors:
+            main.dismiss()
         fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())
         if not (fit or self._told):
             self._report(first, b"", [])

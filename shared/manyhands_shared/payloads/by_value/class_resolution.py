@@ -7,7 +7,8 @@ another one. Here a class that is known is left as it is, and an `Arrival` says 
 
 - at home, in a client: its own classes and functions, by id, else by their name in their module;
 - with a function that comes to a child: none. Its classes are its own, as it was when it was submitted;
-- with arguments: the classes of the function that they are for; others by id and version;
+- with arguments: the classes and functions that came with the function that they are for; other classes
+  by id and version;
 - with what comes while it runs: its classes, and then as at home.
 """
 
@@ -40,6 +41,12 @@ class Arrival(Protocol):
     def function(self, module: str | None, code: CodeType) -> FunctionType | None:
         """Return the function with this code if it is known."""
 
+    def enter(self, function: FunctionType) -> None:
+        """Take note of a function that was made, and that the script has by its name."""
+
+    def admit(self, space: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+        """Return what the globals of a function are filled with, of what it brings."""
+
 
 class Home:
     """At a client: what comes back meets what it was made from."""
@@ -61,6 +68,13 @@ class Home:
         """See `Arrival`."""
         found = _named(module, code.co_qualname)
         return found if type(found) is FunctionType and found.__code__ == code else None
+
+    def enter(self, function: FunctionType) -> None:
+        """See `Arrival`."""
+
+    def admit(self, _space: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+        """See `Arrival`."""
+        return names
 
 
 HOME = Home()
@@ -98,6 +112,13 @@ class World:
         """See `Arrival`."""
         return None
 
+    def enter(self, _function: FunctionType) -> None:
+        """See `Arrival`: what came along with the function is entered by `main_module.restore`."""
+
+    def admit(self, _space: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+        """See `Arrival`."""
+        return names
+
 
 class _Arguments:
     __slots__ = ("_classes", "_guests", "_main")
@@ -128,8 +149,14 @@ class _Arguments:
         if extra.get("named"):
             self._main.receive(extra["qualname"], kind)
 
-    def function(self, _module: str | None, _code: CodeType) -> FunctionType | None:
-        return None
+    def function(self, module: str | None, code: CodeType) -> FunctionType | None:
+        return self._main.own_function(code) if module == "__main__" else None
+
+    def enter(self, function: FunctionType) -> None:
+        self._main.enter(function)
+
+    def admit(self, space: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+        return self._main.admit(names) if space is vars(self._main) else names
 
 
 class _Running:
@@ -146,6 +173,12 @@ class _Running:
 
     def function(self, module: str | None, code: CodeType) -> FunctionType | None:
         return HOME.function(module, code)
+
+    def enter(self, function: FunctionType) -> None:
+        HOME.enter(function)
+
+    def admit(self, space: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+        return HOME.admit(space, names)
 
 
 class _Further(_Running):

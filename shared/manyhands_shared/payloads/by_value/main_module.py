@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -23,7 +23,7 @@ class Main(types.ModuleType):
     """
 
     # Outside of the module's names, which are the script's.
-    __slots__ = ("_guests", "arrival", "classes", "key", "only_adds")
+    __slots__ = ("_guests", "arrival", "classes", "key", "only_adds", "visitors")
 
     def __init__(self) -> None:
         super().__init__("__main__")
@@ -35,14 +35,47 @@ class Main(types.ModuleType):
         self.key: bytes | None = None
         #: Whether globals of what is being loaded give way to those that are there.
         self.only_adds = False
+        # Classes that came with arguments.
         self._guests: set[str] = set()
+        #: What else came with the arguments of this task, by name.
+        self.visitors: set[str] = set()
 
     def receive(self, name: str, kind: type) -> None:
         """Enter a class that came with arguments, unless the function brought one of its name."""
-        ours = name in self._guests or name not in vars(self)
+        ours = name in self._guests or name in self.visitors or name not in vars(self)
         if ours and name.isidentifier() and kind.__module__ == "__main__":
             self._guests.add(name)
             setattr(self, name, kind)
+
+    def admit(self, names: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the names that functions among the arguments may bring: the others came along."""
+        admitted = {
+            name: value
+            for name, value in names.items()
+            if name in self.visitors or name not in vars(self)
+        }
+        self.visitors.update(admitted)
+        return admitted
+
+    def enter(self, function: types.FunctionType) -> None:
+        """Enter a function that came with arguments, unless something of its name came along."""
+        vars(self).update(self.admit({function.__name__: function}))
+
+    def own_function(self, code: types.CodeType) -> types.FunctionType | None:
+        """Return the function with this code that came along; not one that came with arguments.
+
+        It is as it was when the call was submitted. With each call the client looks whether what the
+        function refers to has changed, and sends it anew then.
+        """
+        name = code.co_qualname
+        found = None if name in self.visitors else vars(self).get(name)
+        return found if type(found) is types.FunctionType and found.__code__ == code else None
+
+    def dismiss(self) -> None:
+        """Let go of what came with arguments, but for classes: the next ones bring theirs."""
+        for name in self.visitors - self._guests:
+            vars(self).pop(name, None)
+        self.visitors.clear()
 
     @property
     def __file__(self) -> str:  # type: ignore[override]
@@ -120,6 +153,30 @@ def main_globals(names: dict[str, Any]) -> dict[str, Any]:
         return names
     main.__dict__.update(missing(names) if main.only_adds else names)
     return main.__dict__
+
+
+def visited_globals(names: dict[str, Any]) -> dict[str, Any]:
+    """Return the same for functions of the script among the arguments of another one."""
+    main = script.main
+    if main is None:
+        return names
+    main.__dict__.update(main.admit(names))
+    return main.__dict__
+
+
+class MainGlobals(dict[str, Any]):
+    """Pickles as the globals of the script over there.
+
+    Args:
+        find: returns these there: `main_globals` or `visited_globals`.
+    """
+
+    def __init__(self, find: Callable[[dict[str, Any]], dict[str, Any]] = main_globals) -> None:
+        super().__init__()
+        self._find = find
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._find, (dict(self),)
 
 
 def missing(names: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,12 @@ from cloudpickle import cloudpickle
 from manyhands_shared.payloads.by_value import ctypes_types, enums, names, reducers
 from manyhands_shared.payloads.by_value.class_resolution import Arrival
 from manyhands_shared.payloads.by_value.global_names import global_names
-from manyhands_shared.payloads.by_value.main_module import is_filled_up, missing
+from manyhands_shared.payloads.by_value.main_module import (
+    MainGlobals,
+    is_filled_up,
+    missing,
+    visited_globals,
+)
 from manyhands_shared.payloads.by_value.typed_dicts import bases as typed_dict_bases
 from manyhands_shared.payloads.by_value.typed_dicts import is_typeddict
 
@@ -28,9 +33,12 @@ _ids = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
 _id_lock = cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK
 _make_class = cloudpickle._make_skeleton_class
 _make_enum = cloudpickle._make_skeleton_enum
+_make_function = cloudpickle._make_function
 _names_of_code = cloudpickle._extract_code_globals_cache
 _MODULE = cloudpickle.__name__
 
+#: Stands among what a function is filled with, if the script has it by its name.
+_NAMED = "named"
 _HIDDEN_FILENAME = "<dynamic-code>"
 
 
@@ -51,7 +59,10 @@ Version = Callable[[type], int]
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, which says more of a class: its full name, and its version if that is asked for."""
+    """cloudpickle's, which says more of a class: its full name, and its version if that is asked for.
+
+    That is asked for of arguments. Functions of the script among them have its globals over there.
+    """
 
     dispatch_table: ClassVar[Any] = ChainMap(
         {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
@@ -70,6 +81,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.dispatch_table = ChainMap(cast("Any", reducers), type(self).dispatch_table)  # type: ignore[misc]
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
         self._version = version
+        if version is not None:
+            self.globals_ref[id(vars(sys.modules["__main__"]))] = MainGlobals(visited_globals)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce what goes by value; everything else is left to the usual ways."""
@@ -85,6 +98,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.note(obj)
         if reducers.is_generic(obj):
             return reducers.reduce_generic(obj)
+        if reduced[0] is _make_function and _is_named_in_script(obj):
+            attributes, slots = reduced[2]
+            return (*reduced[:2], (attributes, {**slots, _NAMED: True}), *reduced[3:])
         if reduced[0] in (_make_class, _make_enum):
             maker, arguments, *rest = reduced
             rest[0][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets it
@@ -118,9 +134,9 @@ def makes_class(reduced: Any) -> bool:
     return type(reduced) is tuple and reduced[0] in (_make_class, _make_enum, enums.skeleton)
 
 
-def _is_named_in_script(kind: type) -> bool:
-    """Whether a class is what the script has by its name. A decorator may have put another there."""
-    return vars(sys.modules["__main__"]).get(kind.__qualname__) is kind
+def _is_named_in_script(what: type | FunctionType) -> bool:
+    """Whether this is what the script has by its name. A decorator may have put another there."""
+    return vars(sys.modules["__main__"]).get(what.__qualname__) is what
 
 
 def class_id(kind: type) -> str:
@@ -233,14 +249,17 @@ class Finder:
             if found is not None:
                 self._known[id(found)] = found
                 return found
-        return cloudpickle._make_function(code, space, name, defaults, closure)
+        return _make_function(code, space, name, defaults, closure)
 
     def _fill_function(self, function: Any, state: Any) -> None:
+        is_named = state[1].pop(_NAMED, False)
         if id(function) not in self._known:
-            if is_filled_up(function.__globals__):
-                slots = {**state[1], "__globals__": missing(state[1]["__globals__"])}
-                state = state[0], slots
+            space, names = function.__globals__, state[1]["__globals__"]
+            names = missing(names) if is_filled_up(space) else self._arrival.admit(space, names)
+            state[1]["__globals__"] = names
             cloudpickle._function_setstate(function, state)
+            if is_named:
+                self._arrival.enter(function)
 
 
 def _track(name: str, kind: type) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from manyhands_shared.payloads.by_value.dynamic_modules import is_made_at_run_time
 from manyhands_shared.payloads.by_value.main_module import (
-    main_globals,
+    MainGlobals,
     manager_key,
     own_classes,
     own_functions,
@@ -67,7 +67,7 @@ class _FunctionPickler(Pickler):
         self.looks_up_by_text = False
         #: Whether one may unpickle other functions of the script.
         self.may_unpickle = False
-        self.globals_ref[id(self._main)] = _MainGlobals()
+        self.globals_ref[id(self._main)] = MainGlobals()
 
     def note(self, obj: Any) -> None:
         """Note an object that goes by value. The client's `Fingerprint` watches what is noted here."""
@@ -90,13 +90,6 @@ class _FunctionPickler(Pickler):
             value = self._main.get(name)
             if is_definition(value):
                 self.names[name] = value
-
-
-class _MainGlobals(dict[str, Any]):
-    """Pickles as the globals of `__main__` over there."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return main_globals, (dict(self),)
 
 
 class _Names:
@@ -293,7 +286,7 @@ def _dumps_alone(value: Any, limit: int) -> bytes:
     try:
         with _Bounded(limit) as file:
             pickler = Pickler(file, _PROTOCOL, None)
-            pickler.globals_ref[id(vars(sys.modules["__main__"]))] = _MainGlobals()
+            pickler.globals_ref[id(vars(sys.modules["__main__"]))] = MainGlobals()
             pickler.dump(value)
             return file.getvalue()
     except Exception as error:

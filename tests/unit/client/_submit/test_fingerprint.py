@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pytest
 
-from harness.own_script import Caller, script
+from harness.scripts.own_script import Caller, script
 from manyhands._submit.fingerprint import Fingerprint
 from manyhands_shared.payloads import pickled
 from manyhands_shared.payloads.by_value.class_resolution import HOME

@@ -1,0 +1,1 @@
+"""Scripts, and how they are run."""
