@@ -95,10 +95,11 @@ class World:
         #: By id.
         self.classes: dict[str, type] = {}
         #: For what the function is called with.
-        self.arguments: Arrival = _Arguments(self.classes, guests, self.main)
+        nested: dict[str, type] = {}
+        self.arguments: Arrival = _Arguments(self.classes, guests, self.main, nested)
         #: For what comes while it runs.
         self.running: Arrival = _Running(self.classes)
-        self.main.arrival = _Further(self.classes)
+        self.main.arrival = _Further(self.classes, nested)
 
     def find(self, name: str, _extra: dict[str, Any], _module: str | None) -> type | None:
         """See `Arrival`."""
@@ -121,12 +122,15 @@ class World:
 
 
 class _Arguments:
-    __slots__ = ("_classes", "_guests", "_main")
+    __slots__ = ("_classes", "_guests", "_main", "_nested")
 
-    def __init__(self, classes: dict[str, type], guests: Guests, main: Main) -> None:
+    def __init__(
+        self, classes: dict[str, type], guests: Guests, main: Main, nested: dict[str, type]
+    ) -> None:
         self._classes = classes
         self._guests = guests
         self._main = main
+        self._nested = nested
 
     def find(self, name: str, extra: dict[str, Any], _module: str | None) -> type | None:
         found = self._classes.get(name)
@@ -134,20 +138,24 @@ class _Arguments:
             version, guest = self._guests[name]
             if version is not None and version == extra.get("version"):
                 self._guests.move_to_end(name)
-                self._enter(extra, guest)
+                self._enter(name, extra, guest)
                 return guest
         return found
 
     def add(self, name: str, extra: dict[str, Any], kind: type) -> None:
         self._guests[name] = extra.get("version"), kind
-        self._enter(extra, kind)
+        self._enter(name, extra, kind)
         self._guests.move_to_end(name)
         if len(self._guests) > _MAX_GUESTS:
             self._guests.popitem(last=False)
 
-    def _enter(self, extra: dict[str, Any], kind: type) -> None:
+    def _enter(self, name: str, extra: dict[str, Any], kind: type) -> None:
         if extra.get("named"):
             self._main.receive(extra["qualname"], kind)
+        elif "." in extra.get("qualname", ""):
+            if len(self._nested) > _MAX_GUESTS:
+                self._nested.clear()
+            self._nested[name] = kind
 
     def function(self, module: str | None, code: CodeType) -> FunctionType | None:
         return self._main.own_function(code) if module == "__main__" else None
@@ -184,13 +192,18 @@ class _Running:
 class _Further(_Running):
     """For classes that came with a function and are loaded when asked for: they are its own.
 
-    The process may know one of that id from another function, as it was then.
+    The process may know one of that id from another function, as it was then. A class inside of one is
+    that of the arguments that it came with before: an instance of it is asking.
     """
 
-    __slots__ = ()
+    __slots__ = ("_nested",)
+
+    def __init__(self, classes: dict[str, type], nested: dict[str, type]) -> None:
+        super().__init__(classes)
+        self._nested = nested
 
     def find(self, name: str, extra: dict[str, Any], module: str | None) -> type | None:
-        known: type | None = self._classes.get(name)
+        known: type | None = self._classes.get(name) or self._nested.get(name)
         if not isinstance(known, _KINDS):
             known = _named(module, extra.get("qualname", ""))
         return known if isinstance(known, _KINDS) else None

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from cloudpickle import cloudpickle
 
-from manyhands_shared.payloads.by_value import ctypes_types, enums, names, reducers
+from manyhands_shared.payloads.by_value import class_making, ctypes_types, enums, names, reducers
 from manyhands_shared.payloads.by_value.class_resolution import Arrival
 from manyhands_shared.payloads.by_value.global_names import global_names
 from manyhands_shared.payloads.by_value.main_module import (
@@ -193,7 +193,7 @@ class Finder:
             of,
             extra,
             more.get("__module__"),
-            lambda: _make_class(kind, name, bases, more, None, None),
+            lambda: class_making.make(kind, name, bases, more),
         )
 
     def _enum(
