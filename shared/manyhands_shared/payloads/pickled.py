@@ -36,9 +36,11 @@ _GLOBAL_OPCODES = (STACK_GLOBAL, 0x82, 0x83, 0x84)
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
-#: What is in a pickle that has something by value in it. To look for it in a long one takes longer
-#: than to be told on the way: 6 % of loading a list of numbers.
-_BY_VALUE = b"cloudpickle"
+#: The module that enumerations which travel by value are made with.
+ENUMS = "manyhands_shared.payloads.by_value.enums"
+#: One of these is in a pickle that has something by value in it. To look for them in a long one takes
+#: longer than to be told on the way: 6 % of loading a list of numbers.
+_BY_VALUE, _BY_VALUE_TOO = b"cloudpickle", ENUMS.encode()
 _LONG_BYTES = 4_096
 #: What is long enough to have its pickling watched, which takes 0.7 µs and 0.1 for each object.
 _LONG_KINDS = frozenset({list, tuple, dict, set, frozenset})
@@ -105,7 +107,7 @@ def loads_shared(payload: tuple[Buffer, ...]) -> Any:
 def load(head: Buffer, buffers: Iterable[Buffer] | None) -> Any:
     """Load one pickle with its out-of-band buffers, by what `arrive_at` has said."""
     head = head if type(head) is bytes else bytes(head)
-    if len(head) <= _LONG_BYTES and head.find(_BY_VALUE) < 0:
+    if len(head) <= _LONG_BYTES and head.find(_BY_VALUE) < 0 and head.find(_BY_VALUE_TOO) < 0:
         return load_plain(head, buffers=buffers)
     return _Unpickler(io.BytesIO(head), buffers=buffers).load()
 
@@ -124,10 +126,6 @@ def load_class(name: str, qualname: str, module: str, pickle: bytes) -> Any:
     """Return the class of this id if this process knows it, else what its own pickle makes."""
     found = _Process.arrival.find(name, {"qualname": qualname}, module)
     return load(pickle, None) if found is None else found
-
-
-#: The module that enumerations which travel by value are made with.
-ENUMS = "manyhands_shared.payloads.by_value.enums"
 
 
 class _Unpickler(pickle.Unpickler):

@@ -221,6 +221,37 @@ process.join()
     assert script.lines == ["delegated True", "True", "True"]
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_threads_of_one_process_share_it(apart: Run, kind: str) -> None:
+    script = apart(f"""
+import threading
+
+def share(lock):
+    count = 0
+    def work():
+        nonlocal count
+        for _ in range(200):
+            with lock:
+                before = count
+                count = before + 1
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(count)
+
+lock = mp.{kind}()
+share(lock)
+process = mp.Process(target=share, args=(lock,), node="b")
+process.start()
+process.join()
+""")
+    code, errors = script.finish()
+    assert code == 0, errors
+    assert script.lines == ["1600", "1600"]
+
+
 def test_an_interrupt_at_any_place_leaves_it_as_it_was(apart: Run) -> None:
     script = apart("""
 from harness.interruptions import Interrupter, Interruption, interrupt

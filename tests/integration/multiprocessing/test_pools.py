@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.programs import Run
+from pathlib import Path
+
+from harness.programs import Run, Script
 
 #: A pool's child has open what functions hold that it has cached: ends of pipes, for one.
 DESCRIPTORS_KEPT = 64
@@ -51,6 +53,42 @@ def test_primitives_in_initargs_functions_and_arguments(run: Run) -> None:
         "[0, 1, 2, 3] True",
         "True",
         "task",
+    ]
+
+
+def test_a_child_whose_task_began_a_program_serves_the_one_of_its_pool(tmp_path: Path) -> None:
+    script = Script(
+        tmp_path,
+        """
+        def begin(kind):
+            global own
+            own = {"lock": mp.Lock, "queue": mp.Queue, "value": lambda: mp.Value("i", 3)}[kind]()
+            if kind == "queue":
+                own.put(kind)
+                return own.get()
+            with own:
+                return kind
+
+        def both(lock, shared):
+            inside = mp.Value("i", 4)
+            with lock, inside:
+                shared.value += inside.value
+            return lock is not inside
+
+        if __name__ == "__main__":
+            lock, shared = mp.Lock(), mp.Value("i", 0)
+            for kind in ("lock", "queue", "value"):
+                with mp.Pool(1) as pool:
+                    print(pool.apply(begin, (kind,)), pool.apply(both, (lock, shared)))
+                    print(shared.value, pool.apply(begin, (kind,)))
+    """,
+    )
+    code, err = script.finish()
+    assert code == 0, err
+    assert script.lines == [
+        *("lock True", "4 lock"),
+        *("queue True", "8 queue"),
+        *("value True", "12 value"),
     ]
 
 

@@ -184,3 +184,43 @@ with Pool(1) as pool:
 """,
     )
     assert said == ["A", "B", "A", "B", "Outer", "[1] [2, 3]", "1"]
+
+
+def test_members_of_an_enumeration_are_those_that_each_function_knows(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import enum
+from manyhands import Pool
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+class Mode(enum.Flag):
+    R = 4
+    W = 2
+
+def is_red(value):
+    return value is Color.RED
+
+def is_color(value):
+    return isinstance(value, Color)
+
+def both(value):
+    return value is Mode.R | Mode.W, value in (Mode.R | Mode.W,)
+
+def mode(value):
+    return isinstance(value, Mode), Mode.R in value
+
+with Pool(1) as pool:
+    for function in (is_red, is_color, is_red):
+        print(*pool.map(function, [Color.RED, Color.BLUE]))
+    for function in (both, mode, both):
+        print(*pool.map(function, [Mode.R | Mode.W]))
+""",
+    )
+    assert said == [
+        *("True False", "True True", "True False"),
+        *("(True, True)", "(True, True)", "(True, True)"),
+    ]

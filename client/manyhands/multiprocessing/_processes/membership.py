@@ -34,7 +34,8 @@ class _Process:
     key_file: str | os.PathLike[str] | None = None
     #: Secrets of the programs that this process has left.
     ended: set[bytes] = set()  # noqa: RUF012 - one for the process
-    #: Of a pool's child: the programs that it has become a member of, by their secrets.
+    #: Of a pool's child: the programs that it has become a member of, and one that a task has begun, by
+    #: their secrets.
     joined: dict[bytes, Program] = {}  # noqa: RUF012 - one for the process
 
 
@@ -119,14 +120,18 @@ def of(wanted: bytes | None) -> Program:
 
 def _can_join() -> bool:
     """Whether this is a pool's child, which belongs to whatever program it is sent the objects of."""
+    program = _Process.program
     return bool(pool_child.agent_address) and (
-        _Process.program is None or _Process.program.secret in _Process.joined
+        program is None or program.is_root or program.secret in _Process.joined
     )
 
 
 def _join(of: bytes) -> None:
     """Become a member of a program, by this host's agent."""
     with _Process.lock:
+        own = _Process.program
+        if own is not None and own.is_root:
+            _Process.joined[own.secret] = own
         program = _Process.joined.get(of)
         if program is None:
             for known in [one for one, its in _Process.joined.items() if its.channel.over]:
@@ -178,12 +183,14 @@ def enter(program: Program) -> None:
 
 
 def leave() -> None:
-    """End this process's part of its program, if it has one."""
+    """End this process's part of its program, if it has one; and that of one which a task has begun."""
     program, _Process.program = _Process.program, None
-    if program is not None:
-        _Process.ended.add(program.secret)
+    begun_here = [one for one in _Process.joined.values() if one.is_root and one is not program]
+    for one in filter(None, (program, *begun_here)):
+        _Process.joined.pop(one.secret, None)
+        _Process.ended.add(one.secret)
         _Process.secret = None
-        program.leave()
+        one.leave()
 
 
 def _begin() -> Program:

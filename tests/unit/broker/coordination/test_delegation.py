@@ -100,6 +100,29 @@ def test_one_that_no_thread_has_is_given_to_another_host(world: World, there: De
     assert waits not in answers(there.host)
 
 
+@pytest.mark.parametrize("malformed", [False, True])
+def test_the_late_return_of_an_earlier_delegation_ends_no_later_one(
+    world: World, there: Delegate, malformed: bool
+) -> None:
+    earlier = there.delegated()
+    there.release()
+    number = wait(world)
+    assert has(world, number)
+    world.hosts[0].ask(Operation.RELEASE, LOCK, quiet=True)
+    # Another thread of that process has the lock by now. The one that had it gives it back only then.
+    later = there.delegated()
+    assert later != earlier
+    there.host.ask(Operation.RETURN, LOCK, *([] if malformed else [earlier]), quiet=True)
+    number = wait(world)
+    world.pass_time(SLICE_SECONDS)
+    assert there.is_recalled
+    assert not has(world, number)
+    there.release()
+    there.host.ask(Operation.RETURN, LOCK, later, quiet=True)
+    assert has(world, number)
+    assert not abandoned(world, number)
+
+
 def test_one_that_a_thread_has_is_returned_by_its_process(world: World, there: Delegate) -> None:
     taken = there.delegated()
     number = wait(world)

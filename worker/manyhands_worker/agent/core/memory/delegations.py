@@ -28,7 +28,8 @@ from manyhands_worker.agent.core.tables import Tables
 SLOT_BYTES = 16
 #: What the bytes of a member's words may be.
 MAX_BYTES = 1 << 20
-_ENDS = frozenset({Operation.SLEEP, Operation.RETURN, Operation.DISCARD})
+#: They give back the lock that a request has, whose number is their first argument.
+_RETURNS = frozenset({Operation.SLEEP, Operation.RETURN})
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class _Delegate:
     words: memoryview
     locks: dict[bytes, _Lock] = field(default_factory=dict)
 
-    def has(self, key: bytes, number: int) -> _Lock | None:
+    def has(self, key: bytes, number: object) -> _Lock | None:
         """Return a lock that a request has."""
         found = self.locks.get(key)
         return found if found is not None and found.number == number else None
@@ -112,7 +113,7 @@ class Delegations:
         if request.operation == Operation.DELEGATE:
             if found is None or not _is_slot(request.arguments, found):
                 return _without_slot(request)
-        elif found is not None and request.operation in _ENDS:
+        elif found is not None and _ends(request, found):
             self._end(member.id, found, request.key)
         return request
 
@@ -238,6 +239,18 @@ class Delegations:
                 self._in_slices.pop((name, key), None)
             found.words.release()
             found.memory.close()
+
+
+def _ends(request: c.Request, found: _Delegate) -> bool:
+    """Whether a request ends the delegation that there is, and not an earlier one of the same lock.
+
+    Another thread of the member may have had the lock delegated anew before the return of the last one.
+    """
+    if request.operation in _RETURNS:
+        arguments = request.arguments
+        of = arguments[0] if type(arguments) is list and arguments else None
+        return found.has(request.key, of) is not None
+    return request.operation == Operation.DISCARD
 
 
 def _is_slot(arguments: object, found: _Delegate) -> bool:
