@@ -183,14 +183,12 @@ def enter(program: Program) -> None:
 
 
 def leave() -> None:
-    """End this process's part of its program, if it has one; and that of one which a task has begun."""
+    """End this process's part of its program, if it has one."""
     program, _Process.program = _Process.program, None
-    begun_here = [one for one in _Process.joined.values() if one.is_root and one is not program]
-    for one in filter(None, (program, *begun_here)):
-        _Process.joined.pop(one.secret, None)
-        _Process.ended.add(one.secret)
+    if program is not None:
+        _Process.ended.add(program.secret)
         _Process.secret = None
-        one.leave()
+        program.leave()
 
 
 def _begin() -> Program:
