@@ -170,7 +170,9 @@ class Job:
             raise ValueError(f"no task of job {self.id} failed")
         # The question may reach the broker twice, if the link is lost meanwhile.
         again = self._ask("retry", new_id=secrets.token_hex(8))
-        return DurableJob(self._io, again["id"])
+        job = DurableJob(self._io, again["id"])
+        job.refresh()
+        return job
 
     # Inside -------------------------------------------------------------------------------------
 

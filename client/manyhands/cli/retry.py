@@ -31,7 +31,6 @@ def command(*, job: str, failed: bool, json: bool, **connection: Any) -> None:  
             again = found.retry_failed()
         except ValueError as error:
             raise JobFailed(str(error)) from None
-        again.info()
     if json:
         _output.document(job=again.id, tasks=again.tasks)
     else:

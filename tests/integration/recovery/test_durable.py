@@ -148,6 +148,7 @@ def test_failed_tasks_are_run_again_after_a_restart_and_forgotten(cluster: Clust
     assert "2 of 4 tasks failed" in fails(results, 1)
     cluster.restart()
     again = document(cluster.run("retry", "--failed", job, "--json"))
+    assert again["tasks"] == 2
     assert cluster.run("wait", again["job"]).stdout == f"{again['job']} failed\n"
     entries = [
         json.loads(line) for line in cluster.run("results", again["job"]).stdout.splitlines()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, Final
 
 from manyhands_shared.payloads.by_value.class_resolution import Guests, World
 from manyhands_shared.payloads.payload import Payload
-from manyhands_shared.payloads.wrappers import Setup
+from manyhands_shared.payloads.wrappers import MapChunk, Setup, StarmapChunk
+from manyhands_shared.tracing import Traced
 from manyhands_worker.child.codec import Codec
 from manyhands_worker.child.failures import Told
 
 NOT_LOADED: Final = object()
+#: What holds the function of a task.
+_WRAPPERS = (Setup, MapChunk, StarmapChunk, Traced)
+#: Kinds of values that no task can change.
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 #: Classes that came with arguments alone.
 _guests: Guests = OrderedDict()
 
@@ -26,12 +32,14 @@ _guests: Guests = OrderedDict()
 class Loaded:
     """A function, or its payload and those of what it inherits, if no task has needed it yet."""
 
-    __slots__ = ("counts", "payloads", "value", "world")
+    __slots__ = ("counts", "payloads", "renews", "value", "world")
 
     def __init__(self, payloads: list[Payload], counts: list[int]) -> None:
         self.payloads = payloads
         self.counts = counts
         self.value: Any = NOT_LOADED
+        #: Whether it is loaded for each attempt of a task: what a task changes in it is not for others.
+        self.renews = False
         self.world = World(_guests)
 
 
@@ -67,6 +75,33 @@ class Borrowing:
             # A function that knows itself is garbage that only the collector sees.
             self._let_go = 0
             gc.collect()
+
+
+def has_state(function: Any) -> bool:
+    """Whether tasks may change what they call: a bound method's object, arguments of a `partial`.
+
+    A function is shared by the tasks of a child, with its globals. So is what others can import.
+    """
+    if isinstance(function, _WRAPPERS):
+        return has_state(function.function)
+    if isinstance(function, FunctionType | type):
+        return False
+    if isinstance(function, partial):
+        held = (*function.args, *function.keywords.values())
+        return has_state(function.func) or not _PLAIN.issuperset(map(type, held))
+    if isinstance(function, MethodType | BuiltinFunctionType | MethodWrapperType):
+        of = function.__self__
+        return not (isinstance(of, type | ModuleType) or type(of) in _PLAIN)
+    return not _is_named(function)
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a module has it by its name."""
+    found: Any = sys.modules.get(getattr(value, "__module__", None) or "")
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    for part in str(name).split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def has_globals_here(function: Callable[..., Any]) -> bool:

@@ -46,6 +46,7 @@ from manyhands_worker.child.loaded_functions import (
     Borrowing,
     Loaded,
     has_globals_here,
+    has_state,
     inheriting,
 )
 from manyhands_worker.child.results.early_sender import EarlySender
@@ -400,7 +401,8 @@ class Runner:
     def _load_here(self, codec: Codec, digest: bytes, loaded: Loaded) -> Callable[..., Any] | Setup:
         brought = refs.brought()
         try:
-            function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
+            with loaded.world.main.adding_only(loaded.renews):
+                function: Callable[..., Any] | Setup = codec.function(loaded.payloads[0])
         except BaseException as error:  # noqa: BLE001 - as in `_execute`
             raise Told(
                 f"the function does not load on {socket.gethostname()} under Python {_PYTHON}: install "
@@ -411,12 +413,17 @@ class Runner:
             function = inheriting(codec, function, loaded)
         if self._input_loader.away is not None:
             raise self._input_loader.away  # as in `_execute`
+        if loaded.renews:
+            return function
         if (
             isinstance(function, Setup)
             and self._initialised.get(function.key) == digest
             and has_globals_here(function.initializer)
         ):
             del self._initialised[function.key]  # what it had set went when this was unloaded
+        if not loaded.counts and has_state(function):
+            loaded.renews = True
+            return function
         loaded.value = function
         self._borrowing.add(digest, loaded, refs.brought() - brought)
         return function

@@ -33,12 +33,8 @@ def make(metaclass: type, name: str, bases: tuple[Any, ...], members: dict[str, 
         made = cloudpickle._make_skeleton_class(metaclass, name, bases, members, None, None)
         return cast("type", made)
 
-    native = next(one for one in metaclass.__mro__ if not _is_by_value(one))
-    build = (
-        plainly
-        if native is metaclass
-        else lambda: _natively(native, metaclass, name, bases, members)
-    )
+    own = native(metaclass)
+    build = plainly if own is metaclass else lambda: _natively(own, metaclass, name, bases, members)
     owner = _hook_owner(types.resolve_bases(bases))
     if _is_by_value(owner):
         return _quietly(owner, build)
@@ -49,6 +45,11 @@ def make(metaclass: type, name: str, bases: tuple[Any, ...], members: dict[str, 
         if not owner.__flags__ & _HEAP_TYPE:
             raise
         return _quietly(owner, build)
+
+
+def native(metaclass: type) -> type:
+    """Return what there is of a metaclass besides code of the script."""
+    return next(one for one in metaclass.__mro__ if not _is_by_value(one))
 
 
 #: `Py_TPFLAGS_HEAPTYPE`: of classes that were made at run time, whose attributes can be set.

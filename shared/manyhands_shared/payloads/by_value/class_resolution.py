@@ -109,9 +109,10 @@ class World:
         """See `Arrival`."""
         self.classes[name] = kind
 
-    def function(self, _module: str | None, _code: CodeType) -> FunctionType | None:
-        """See `Arrival`."""
-        return None
+    def function(self, module: str | None, code: CodeType) -> FunctionType | None:
+        """See `Arrival`. It is known if what the function travels in is loaded once more."""
+        is_known = self.main.only_adds and module == "__main__"
+        return self.main.own_function(code) if is_known else None
 
     def enter(self, _function: FunctionType) -> None:
         """See `Arrival`: what came along with the function is entered by `main_module.restore`."""

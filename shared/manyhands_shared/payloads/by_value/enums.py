@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle
 
+from manyhands_shared.payloads.by_value import class_making
+
 #: What the machinery of `enum` sets on each member.
 _OF_ENUM = frozenset({"_name_", "_value_", "__objclass__", "_sort_order_", "_inverted_"})
 #: What stands in the class for its making alone. `enum` itself has replaced `__new__` by then.
@@ -35,7 +37,10 @@ def members(kind: type[Enum]) -> dict[str, Member] | None:
         elif hasattr(base, "__getnewargs__"):
             made_of = tuple(base.__getnewargs__(member))
         else:
-            return None
+            maker, *rest = base.__reduce_ex__(member, 2)
+            if maker is not kind or not rest:
+                return None
+            made_of = rest[0]
         found[name] = Member(made_of, member._value_)
     return found
 
@@ -50,23 +55,34 @@ def attributes(kind: type[Enum]) -> dict[str, dict[str, Any]]:
 
 
 def make(
-    bases: tuple[Any, ...], name: str, full: str, found: Mapping[str, Member], module: str
+    bases: tuple[Any, ...],
+    name: str,
+    full: str,
+    found: Mapping[str, Member],
+    module: str,
+    metaclass: Any = None,
 ) -> EnumMeta:
-    """Make the class with its members, as `enum` makes them, but for the code of its own."""
-    metaclass: Any = type(bases[-1])
-    space = metaclass.__prepare__(name, bases)
+    """Make the class with its members, as `enum` makes them, but for the code of its own.
+
+    That includes the code of a metaclass that travels by value, too.
+    """
+    metaclass = metaclass or type(bases[-1])
+    native: Any = class_making.native(metaclass)
+    space = native.__prepare__(name, bases)
 
     def new(kind: Any, member: Any) -> Any:
         base = kind._member_type_
-        made = base.__new__(kind, *member.token.made_of)
-        made._value_ = member.token.value
+        # `enum` has one more tuple around what a tuple is made of.
+        token = (member[0] if type(member) is tuple else member).token
+        made = base.__new__(kind, *token.made_of)
+        made._value_ = token.value
         return made
 
     space["__new__"] = new
     space["__init__"] = lambda *_: None
     for key, member in found.items():
         space[key] = _Token(member)
-    kind: EnumMeta = metaclass.__new__(metaclass, name, bases, space)
+    kind: EnumMeta = native.__new__(metaclass, name, bases, space)
     kind.__module__, kind.__qualname__ = module, full
     for temporary in _TEMPORARY:
         if temporary in vars(kind):
@@ -75,10 +91,12 @@ def make(
 
 
 def skeleton(
-    bases: Any, name: str, full: str, found: Mapping[str, Member], module: str, of: str, _: Any
+    bases: Any, name: str, full: str, found: Mapping[str, Member], module: str, of: str, extra: Any
 ) -> Any:
     """Make an enumeration where plain `pickle` loads it. A `Finder` has its own way."""
-    return cloudpickle._lookup_class_or_track(of, make(bases, name, full, found, module))
+    metaclass = extra.get("metaclass") if extra else None
+    made = make(bases, name, full, found, module, metaclass)
+    return cloudpickle._lookup_class_or_track(of, made)
 
 
 def fill_class(kind: Any, state: tuple[Any, Any]) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -87,13 +87,19 @@ class Main(types.ModuleType):
             raise AttributeError(f"module '__main__' has no attribute {name!r}")
         from manyhands_shared.payloads import pickled as serial  # noqa: PLC0415 - which is loaded, and knows this module
 
-        before, self.only_adds = self.only_adds, True
-        try:
+        with self.adding_only():
             value = serial.load_at(self.arrival, pickled)
-        finally:
-            self.only_adds = before
         setattr(self, name, value)
         return value
+
+    @contextlib.contextmanager
+    def adding_only(self, on: bool = True) -> Iterator[None]:
+        """Have what is loaded leave alone what the script has already."""
+        before, self.only_adds = self.only_adds, on or self.only_adds
+        try:
+            yield
+        finally:
+            self.only_adds = before
 
 
 class Script:
@@ -179,7 +185,7 @@ class MainGlobals(dict[str, Any]):
         return self._find, (dict(self),)
 
 
-def missing(names: dict[str, Any]) -> dict[str, Any]:
+def missing(names: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the names that the script does not have yet."""
     main = script.main
     return {name: value for name, value in names.items() if name not in vars(main)}
@@ -217,7 +223,9 @@ def restore(
         eager: load those pickles now, as far as they load: what asks for them does not say so.
     """
     main = script.main
-    if main is not None:
+    if main is not None and main.only_adds:
+        main.__dict__.update(missing(names))
+    elif main is not None:
         main.__dict__.update(names)
         if python == sys.version_info[:2]:
             main.classes.update(classes)

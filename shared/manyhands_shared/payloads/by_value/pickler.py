@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from enum import EnumMeta
 from importlib import import_module
 from types import CodeType, FunctionType
 from typing import Any, ClassVar, TypeVar, cast
@@ -121,6 +122,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 state = {k: v for k, v in state.items() if k not in obj.__members__}
                 state = state, {**more, "members": enums.attributes(obj)}
                 maker, rest = enums.skeleton, [state, None, None, enums.fill_class]
+                if type(obj) is not EnumMeta:
+                    extra["metaclass"] = type(obj)
                 arguments = (*arguments[:3], found, *arguments[4:])
             return (maker, (*arguments[:-1], extra), *rest)
         return reduced
@@ -206,7 +209,10 @@ class Finder:
     def _enum_with_members(
         self, bases: Any, name: str, full: str, found: Any, module: str, of: str, extra: Any
     ) -> Any:
-        return self._met(of, extra, module, lambda: enums.make(bases, name, full, found, module))
+        metaclass = extra.get("metaclass") if extra else None
+        return self._met(
+            of, extra, module, lambda: enums.make(bases, name, full, found, module, metaclass)
+        )
 
     def _type_variable(
         self, name: str, bound: Any, constraints: Any, covariant: bool, contravariant: bool, of: str

@@ -11,7 +11,7 @@ import pytest
 from harness.processes import import_path
 
 _DEFINITIONS = """
-import dataclasses, enum, typing
+import dataclasses, datetime, enum, typing
 
 made = []
 
@@ -52,6 +52,32 @@ class Base:
 
 class Creature(Base, enum.Enum):
     BEETLE = "small", 6
+
+class Orbit(tuple, enum.Enum):
+    INNER = (1, 2)
+    OUTER = (3,)
+
+class Day(datetime.date, enum.Enum):
+    FIRST = 2020, 1, 2
+
+class Period(datetime.timedelta, enum.Enum):
+    LONG = 3, 4
+    def __new__(cls, days, seconds):
+        made = datetime.timedelta.__new__(cls, days, seconds)
+        made._value_ = days
+        return made
+
+made_by = []
+
+class ByName(enum.EnumMeta):
+    def __new__(meta, *arguments, **options):
+        made_by.append(meta.__name__)
+        return super().__new__(meta, *arguments, **options)
+    def __getitem__(kind, name):
+        return super().__getitem__(name.upper())
+
+class Color(enum.Enum, metaclass=ByName):
+    RED = 1
 
 class State(enum.Enum):
     OFF = 0
@@ -150,6 +176,11 @@ def seen(value: str, look: str, *options: str) -> str:
             "[sorted({'__init__', '__new_member__'} & vars(k).keys()) for k in value]",
             [["__init__"], []],
         ),
+        ("Orbit.OUTER", "(tuple(value), value.value, value.name)", ((3,), (3,), "OUTER")),
+        ("Orbit", "(tuple(value.INNER), value((1, 2)).name)", ((1, 2), "INNER")),
+        ("Day.FIRST", "(value.isoformat(), value.name)", ("2020-01-02", "FIRST")),
+        ("Period.LONG", "(value.days, value.seconds, value.value)", (3, 4, 3)),
+        ("(Color, made_by)", "(value[0]['red'].name, len(value[1]))", ("RED", 1)),
         ("State.ON", "(value.after.name, value.after is type(value).OFF)", ("OFF", True)),
         ("Outer.Inner.ONE", "(type(value).__qualname__, value.value)", ("Outer.Inner", 1)),
         ("UserId", "(value(7), value.__supertype__ is int, value.__name__)", (7, True, "UserId")),
