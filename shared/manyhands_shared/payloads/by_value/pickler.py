@@ -82,6 +82,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.dispatch_table = ChainMap(cast("Any", reducers), type(self).dispatch_table)  # type: ignore[misc]
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
         self._version = version
+        # What is pickled in the place of objects, by their ids.
+        self._renewed: dict[int, Any] = {}
         if version is not None:
             self.globals_ref[id(vars(sys.modules["__main__"]))] = MainGlobals(visited_globals)
 
@@ -99,12 +101,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.note(obj)
         if reducers.is_generic(obj):
             return reducers.reduce_generic(obj)
-        if reduced[0] is _make_function and _is_named_in_script(obj):
-            attributes, slots = reduced[2]
-            return (*reduced[:2], (attributes, {**slots, _NAMED: True}), *reduced[3:])
+        if reduced[0] is _make_function:
+            slots = reduced[2][1]
+            self._renew(slots["__globals__"])
+            if _is_named_in_script(obj):
+                slots[_NAMED] = True
+            return reduced
         if reduced[0] in (_make_class, _make_enum):
             maker, arguments, *rest = reduced
             rest[0][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets it
+            self._renew(rest[0][0])
             extra = {"qualname": obj.__qualname__, "named": _is_named_in_script(obj)}
             if self._version is not None:
                 extra["version"] = self._version(obj)
@@ -127,6 +133,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 arguments = (*arguments[:3], found, *arguments[4:])
             return (maker, (*arguments[:-1], extra), *rest)
         return reduced
+
+    def _renew(self, names: dict[str, Any]) -> None:
+        """Put new ones in the places of locks and the like: one for each, in all of this pickle."""
+        for name, value in names.items():
+            new = self._renewed.get(id(value)) or reducers.fresh(value)
+            if new is not None:
+                self._renewed[id(value)] = names[name] = new
 
     def note(self, obj: Any) -> None:
         """Called for each object that goes by value."""

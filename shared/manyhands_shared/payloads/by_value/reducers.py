@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import struct
 import sys
+import threading
 from collections.abc import Callable
+from contextvars import Context, ContextVar
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -134,3 +137,63 @@ def _module(name: str) -> ModuleType:
 
 def _fill_module(module: ModuleType, names: dict[str, Any]) -> None:
     vars(module).update(names)
+
+
+class Fresh:
+    """Pickles as a new object of the kind of one that is of its process alone, as a lock.
+
+    A forked child has a copy of such a global, which it shares with no other process either.
+    """
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        self._made_by = make, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._made_by
+
+
+def fresh(value: Any) -> Fresh | None:
+    """Return what is pickled in the place of a global that cannot be pickled; None for all others."""
+    kind = type(value)
+    if (make := _MADE_ANEW.get(kind)) is not None:
+        return Fresh(make)
+    if kind is ContextVar:
+        return (
+            Fresh(ContextVar, value.name)
+            if _default(value) is _NONE
+            else Fresh(context_variable, value.name, _default(value))
+        )
+    if kind is threading.Event:
+        return Fresh(event, value.is_set())
+    if kind is struct.Struct:
+        return Fresh(struct.Struct, value.format)
+    return None
+
+
+def context_variable(name: str, default: Any) -> ContextVar[Any]:
+    """Return a new context variable. Called by pickles."""
+    return ContextVar(name, default=default)
+
+
+def event(is_set: bool) -> threading.Event:
+    """Return a new event. Called by pickles."""
+    made = threading.Event()
+    if is_set:
+        made.set()
+    return made
+
+
+_NONE = object()
+_MADE_ANEW: dict[type, Callable[[], Any]] = {
+    type(threading.Lock()): threading.Lock,
+    type(threading.RLock()): threading.RLock,
+    threading.Condition: threading.Condition,
+    threading.local: threading.local,
+}
+
+
+def _default(variable: ContextVar[Any]) -> Any:
+    try:
+        return Context().run(variable.get)
+    except LookupError:
+        return _NONE

@@ -65,6 +65,8 @@ SCRIPT = {
     "manyhands_shared.payloads.by_value.reducers._module",
     "manyhands_shared.payloads.by_value.reducers._new_cached_property",
     "manyhands_shared.payloads.by_value.reducers._new_generic",
+    "manyhands_shared.payloads.by_value.reducers.context_variable",
+    "manyhands_shared.payloads.by_value.reducers.event",
 }
 
 
@@ -147,7 +149,7 @@ def test_an_argument_whose_buffers_are_stored() -> None:
 
 
 _SCRIPT = f"""
-import functools, sys, types
+import contextvars, functools, sys, threading, types
 sys.path[:] = {sys.path!r}
 from manyhands_shared.payloads import pickled
 class Kind:
@@ -162,7 +164,8 @@ def _(value: int): return value
 module = types.ModuleType("made")
 module.value = 1
 sys.modules["made"] = module
-def function(): return Kind, cached, generic, module
+flag, variable = threading.Event(), contextvars.ContextVar("variable", default=1)
+def function(): return Kind, cached, generic, module, flag, variable
 sys.stdout.buffer.write(pickled.dumps_by_value(function))
 """
 
