@@ -41,10 +41,14 @@ log = logging.getLogger("manyhands.client")
 # Held while a condition is made and while futures without one are resolved. So the thread that comes
 # second sees what the first one did. A signal handler may come in again.
 _birth = threading.RLock()
+#: Until when no held lock is waited for.
+_held_until = 0.0
 _BATCH = 256
 _OK = int(Status.OK)
 #: The standard library holds a future's lock for some instructions, and a caller not much longer.
 _HELD_SECONDS = 1.0
+#: Behind one that is held for longer there may be many: for so long none of them is waited for.
+_HELD_PAUSE_SECONDS = 10.0
 #: Between two looks at whether another thread still unpickles a result.
 _POLL_SECONDS = 0.02
 
@@ -378,10 +382,13 @@ class RemoteFuture(Future[Any]):
 
         A signal handler that raises in `concurrent.futures.wait` may leave one held for good.
         """
-        if self._condition.acquire(timeout=_HELD_SECONDS):
+        global _held_until  # noqa: PLW0603 - of the I/O thread, which all futures wait for
+        patience = 0.0 if monotonic() < _held_until else _HELD_SECONDS
+        if self._condition.acquire(timeout=patience):
             self._condition.release()
             end(*arguments)
             return
+        _held_until = monotonic() + _HELD_PAUSE_SECONDS
         thread = threading.Thread(target=end, args=arguments, name="manyhands-settle", daemon=True)
         if not thread_start.start(thread):
             # What waits for that lock waits for good. All others see that it has ended.

@@ -30,9 +30,9 @@ _dumps_plain, load_plain = pickle.dumps, pickle.loads
 #: The opcode by which a pickle of protocol 5 reaches code by its name. To look for a number in bytes
 #: takes a tenth of the time to look for bytes in them.
 STACK_GLOBAL = 0x93
-# It, and the ways by a number: EXT1/2/4. Without any of these bytes such a pickle holds built-in
-# values only, and loading it runs nothing.
-_GLOBAL_OPCODES = (STACK_GLOBAL, 0x82, 0x83, 0x84)
+# The ways by a number. Without any of these bytes such a pickle holds built-in values only, and loading
+# it runs nothing.
+_EXT1, _EXT2, _EXT4 = 0x82, 0x83, 0x84
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
@@ -62,21 +62,20 @@ def dumps(value: Any, version: Version | None = None) -> Payload:
 
 
 def dumps_and_tell(value: Any, version: Version | None = None) -> tuple[Payload, bool]:
-    """Pickle as `dumps`; true if to load it runs no code, so that it cannot fail.
+    """Pickle as `dumps`; true if nothing but built-in values is known to be in it.
 
-    That a long value of built-in ones is so is known from its pickling. `_is_plain` tells of short ones.
+    That is known of long values. For others ask `is_plain`.
     """
     if type(value) in _PLAIN:
         return _dumps_plain(value, _PROTOCOL), True
     buffers: list[pickle.PickleBuffer] = []
-    head, is_plain = _dumps(value, buffers, version)
+    head, knows_plain = _dumps(value, buffers, version)
     if not buffers:
-        return head, is_plain or _is_plain(head)
+        return head, knows_plain
     views = [buffer.raw() for buffer in buffers]
     if len(views) > MAX_BUFFERS or sum(view.nbytes for view in views) < INLINE_BYTES:
-        head, is_plain = _dumps(value, None, version)
-        return head, is_plain or _is_plain(head)
-    return (head, *views), is_plain or _is_plain(head)
+        return _dumps(value, None, version)
+    return (head, *views), knows_plain
 
 
 def dumps_whole(value: Any) -> bytes:
@@ -224,9 +223,12 @@ def dumps_by_value(value: Any, keep_outside: int | None = None) -> Payload:
     return (head, *views) if views else head
 
 
-def _is_plain(head: bytes) -> bool:
-    """Whether loading this can run no code at all; false for some that cannot either."""
-    return not any(opcode in head for opcode in _GLOBAL_OPCODES)
+def is_plain(payload: Payload) -> bool:
+    """Whether loading this can run no code, and so cannot fail; false for some that cannot either."""
+    head = payload[0] if type(payload) is tuple else payload
+    if type(head) is not bytes:
+        head = bytes(head)
+    return not (STACK_GLOBAL in head or _EXT1 in head or _EXT2 in head or _EXT4 in head)
 
 
 def _dumps(
@@ -234,7 +236,7 @@ def _dumps(
 ) -> tuple[bytes, bool]:
     """Pickle `value`; with a list, its out-of-band buffers are left in that list.
 
-    True is said where nothing but built-in values is known to be in it.
+    True is said as by `dumps_and_tell`.
     """
     if type(value) in _PLAIN:
         return _dumps_plain(value, _PROTOCOL), True
@@ -267,7 +269,7 @@ def _dumps_long(
 ) -> tuple[bytes, bool]:
     """Pickle a long value, and tell whether nothing but built-in values is in it.
 
-    Numbers hold every byte there is, also those by which `_is_plain` goes. To look for names in them,
+    Numbers hold every byte there is, also those by which `is_plain` goes. To look for names in them,
     and to load them as a proof, took a child two thirds of its time for such a result.
     """
     out = io.BytesIO()

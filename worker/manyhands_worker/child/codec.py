@@ -56,11 +56,11 @@ class PickleCodec:
         """Pickle a result, and prove that it loads."""
         kind = type(value)
         try:
-            payload, is_plain = pickled.dumps_and_tell(value)
+            payload, knows_plain = pickled.dumps_and_tell(value)
         except BaseException as error:  # noqa: BLE001 - code of the value's own
             what = f"{_of(kind)}, cannot be pickled"
             return unsendable(what, error, value, pickles=self.pickles)
-        if not is_plain and not _is_plain_array(value):
+        if not (knows_plain or pickled.is_plain(payload) or _is_plain_array(value)):
             try:
                 self.value(payload)
             except BaseException as error:  # noqa: BLE001 - as above

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import getattr_static
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, Final
@@ -97,9 +98,12 @@ def has_state(function: Any) -> bool:
 
 def _is_named(value: Any) -> bool:
     """Whether a module has it by its name."""
-    found: Any = sys.modules.get(getattr(value, "__module__", None) or "")
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    for part in str(name).split("."):
+    # Without code of the value's own.
+    module, name = (getattr_static(value, key, None) for key in ("__module__", "__qualname__"))
+    if type(module) is not str or type(name) is not str:
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
         found = getattr(found, part, None)
     return found is value
 

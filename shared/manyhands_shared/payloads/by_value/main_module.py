@@ -59,7 +59,7 @@ class Main(types.ModuleType):
 
     def enter(self, function: types.FunctionType) -> None:
         """Enter a function that came with arguments, unless something of its name came along."""
-        vars(self).update(self.admit({function.__name__: function}))
+        vars(self).update(self.admit({function.__qualname__: function}))
 
     def own_function(self, code: types.CodeType) -> types.FunctionType | None:
         """Return the function with this code that came along; not one that came with arguments.

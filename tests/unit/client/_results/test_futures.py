@@ -17,6 +17,7 @@ from manyhands._results import futures as module
 from manyhands._results.futures import RemoteFuture, resolve
 from manyhands_shared.errors import RemoteTraceback, ResultError
 from manyhands_shared.payloads import pickled
+from manyhands_shared.processes import thread_start
 from manyhands_shared.protocol.exceptions import of_exception
 from manyhands_shared.protocol.messages import Status
 
@@ -262,6 +263,7 @@ def test_a_lock_that_is_never_released_and_no_thread_end_nothing_but_what_waits_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_HELD_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_held_until", 0.0)
     one = future()
     taken = threading.Thread(target=one._condition.acquire)
     taken.start()
@@ -269,3 +271,32 @@ def test_a_lock_that_is_never_released_and_no_thread_end_nothing_but_what_waits_
     with no_thread_left():
         end(one, value=7)
     assert one.result() == 7
+
+
+def test_of_many_locks_that_are_held_only_the_first_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_held_until", 0.0)
+    waits: list[float] = []
+
+    class Held:
+        def acquire(self, timeout: float) -> bool:
+            waits.append(timeout)
+            return False
+
+    threads: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> bool:
+        threads.append(thread)
+        return True
+
+    monkeypatch.setattr(thread_start, "start", start)
+    held = [future() for _ in range(20)]
+    for one in held:
+        monkeypatch.setattr(one, "_condition", Held())
+        one._complete = True
+    free = future()
+    resolve([*held, free], bytes(21), [pickled.dumps(7)] * 21)
+    assert waits == [module._HELD_SECONDS, *[0.0] * 19]
+    assert len(threads) == 20
+    assert free.result() == 7
