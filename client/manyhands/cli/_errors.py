@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from manyhands.cli import _output
 from manyhands.cli._verb import NoVerb
 from manyhands_shared.errors import ExitCode, ManyhandsError
 
+#: A shell's exit code for a process that a signal has ended: this and the signal's number.
+_SHELL_SIGNAL = 128
 #: Packages that only some roles need, and the extra that brings each.
 _EXTRAS = {
     "apsw": "broker",
@@ -50,6 +53,18 @@ class TimedOut(Exception):
     """The time that `--timeout` allows is over."""
 
 
+class EndedBySignal(KeyboardInterrupt):
+    """A signal asked this process to end; it does so as by Ctrl-C.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 @contextlib.contextmanager
 def reader_gone() -> Iterator[None]:
     """Raise `ReaderGone` where a pipe has no reader."""
@@ -63,6 +78,11 @@ def report(error: BaseException) -> int:
     """Print one line for `error`; returns the exit code that goes with it."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else ExitCode.JOB_FAILED
+    # `click` puts its own in the place of an interrupt.
+    ended = error.__cause__ if isinstance(error, click.exceptions.Abort) else error
+    if isinstance(ended, EndedBySignal):
+        _output.note(f"ended by {signal.Signals(ended.number).name}")
+        return _SHELL_SIGNAL + ended.number
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
         _output.note("interrupted")
         return ExitCode.INTERRUPTED

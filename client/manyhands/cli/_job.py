@@ -10,10 +10,13 @@ from types import FrameType
 from typing import Any
 
 from manyhands.cli import _output
-from manyhands.cli._errors import TimedOut
+from manyhands.cli._errors import EndedBySignal, TimedOut
 from manyhands.cli._lines import Call
 from manyhands_shared.errors import ConfigError, RemoteError, ResultError
 from manyhands_shared.protocol.exceptions import name_of
+
+#: What ends a command as Ctrl-C does: `kill`, `timeout` and service managers; a terminal that is closed.
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -36,6 +39,25 @@ def time_limit(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raise `EndedBySignal` in here for SIGTERM and SIGHUP, so that nothing is left that runs on.
+
+    A signal that is ignored stays ignored: `nohup` wants that.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise EndedBySignal(number)
+
+    default = (one for one in _ENDS if signal.getsignal(one) is signal.SIG_DFL)
+    before = {number: signal.signal(number, end) for number in default}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def entry(value: Any, *, allow_nan: bool = False) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from manyhands.cli import _output
 from manyhands.cli._bitmap import Bitmap
-from manyhands.cli._reader import LineReader
+from manyhands.cli._reader import LineReader, is_same_file
 from manyhands_shared.errors import ConfigError
 
 #: Positional and keyword arguments of one call.
@@ -117,8 +117,8 @@ def check_output(sink: IO[str], source: str | None, *, may_hold: bool, words: st
     path = Path(sink.name)
     if sink.name == "-":
         return
-    if source is not None and _same(sink.name, source) and path.is_file():
-        raise ConfigError(f"{source} is the input; name another file for the output")
+    if source is not None and is_same_file(source, sink.name):
+        raise ConfigError(f"{sink.name} is the input; name another file for the output")
     if not sink.name or not _is_writable(path):
         shown = sink.name[:200] or "a file without a name"
         raise ConfigError(f"cannot write to {shown}; name another file for the output")
@@ -194,7 +194,7 @@ def read_output(path: Path) -> Done:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") and _begins_line(line):
                     break
                 index, failed = _outcome(line, number, path)
                 done.last = max(done.last, (index, number))
@@ -203,6 +203,15 @@ def read_output(path: Path) -> Done:
     except FileNotFoundError:
         return done
     return done
+
+
+#: How each line of an output begins.
+_BEGINNING = b'{"index": '
+
+
+def _begins_line(torn: bytes) -> bool:
+    """Whether this may be the beginning of a line of ours; else the file is another one."""
+    return torn.startswith(_BEGINNING) or _BEGINNING.startswith(torn)
 
 
 def _outcome(line: bytes, number: int, path: Path) -> tuple[int, bool]:
@@ -222,10 +231,3 @@ def write_line(sink: IO[str], entry: dict[str, Any]) -> None:
     """One line, at once: an interrupted run leaves every result that it had."""
     sink.write(_output.to_json(entry) + "\n")
     sink.flush()
-
-
-def _same(one: str, other: str) -> bool:
-    try:
-        return Path(one).samefile(other)
-    except OSError:
-        return False

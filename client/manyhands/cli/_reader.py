@@ -18,6 +18,15 @@ _BOM = b"\xef\xbb\xbf"
 _MOST_LINE = 1 << 30
 
 
+def is_same_file(source: str, other: str) -> bool:
+    """Whether an input, or stdin if that is ``-``, is another file by whatever name; not for devices."""
+    try:
+        status = os.fstat(0) if source == "-" else os.stat(source)  # noqa: PTH116 - beside that
+        return stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(other))  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+
+
 class LineReader:
     """Read lines without their ends. Another thread may stop it, also while it waits for a pipe.
 

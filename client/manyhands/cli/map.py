@@ -131,6 +131,7 @@ def command(
                 _output.document(items=0, failed=0, seconds=0.0)
             return
         started = time.monotonic()
+        stack.enter_context(_job.ended_by_signals())
         stack.enter_context(_job.time_limit(timeout))
         client = stack.enter_context(_connect.client(embed=True, slots=slots, **connection))
         stream = Stream(

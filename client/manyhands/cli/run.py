@@ -62,6 +62,7 @@ def command(
     chosen, connection = split(options)
     sent, arguments_of = _job.bound(function, by_name=bool(kwargs), safe=bool(chosen.get("safe")))
     with (
+        _job.ended_by_signals(),
         _job.time_limit(timeout),
         _connect.client(embed=True, slots=1, **connection) as client,
     ):

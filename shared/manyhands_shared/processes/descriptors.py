@@ -41,6 +41,19 @@ def limit(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
+def close_on_exec() -> None:
+    """Keep what this process has open, but for its standard streams, from programs that start here.
+
+    Python does so by itself, but not for what a fork server hands on.
+    """
+    with os.scandir("/proc/self/fd") as entries:
+        open_now = [int(entry.name) for entry in entries]
+    for fd in open_now:
+        if fd > 2:
+            with contextlib.suppress(OSError):  # that of the listing itself
+                os.set_inheritable(fd, False)
+
+
 def scarce(fd: int) -> bool:
     """Whether a new descriptor shows that less than a quarter is left: it has the lowest free number."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -239,8 +239,10 @@ def _own_variables(values: Values) -> dict[bytes, bytes]:
         b"MANYHANDS_SEQ": b"%d" % values.number,
         b"MANYHANDS_SLOT": b"%d" % values.slot,
     }
-    if len(values.inputs) == 1 and len(values.inputs[0]) <= _MOST_INPUT:
-        own[b"MANYHANDS_INPUT"] = os.fsencode(values.inputs[0])
+    if len(values.inputs) == 1:
+        text = os.fsencode(values.inputs[0])
+        if len(text) <= _MOST_INPUT:
+            own[b"MANYHANDS_INPUT"] = text
     return own
 
 

@@ -129,6 +129,7 @@ class PoolChild(BaseProcess):
         if self._limits.lender:
             refs.set_bring(input_loader.bring)
         runner = Runner(self._socket, control, slab, segments, output, input_loader, self._limits)
+        descriptors.close_on_exec()
         # A handler, for programs that tasks start would ignore what is ignored here.
         signal.signal(signal.SIGINT, runner.interrupt)
         tracing.note = partial(note, control)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal")
 HEADER = "\t".join((*_HEADINGS, "Command")) + "\n"
+_TORN = re.compile(r"\d+(\t.*)?", re.DOTALL)
 _LINE = re.compile(r"(\d+)(?:\t[^\t]+){5}\t(-?\d+)\t(-?\d+)\t(.*)\n", re.DOTALL)
 
 
@@ -45,7 +46,7 @@ def read(path: Path, *, failed_again: bool) -> Done:
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith("\n"):
+                if not line.endswith("\n") and _begins_line(line):
                     break
                 done.size += len(line.encode("utf-8", "surrogateescape"))
                 if line == HEADER:
@@ -65,6 +66,11 @@ def read(path: Path, *, failed_again: bool) -> Done:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     return done
+
+
+def _begins_line(torn: str) -> bool:
+    """Whether this may be the beginning of a line of a log; else the file is another one."""
+    return HEADER.startswith(torn) or _TORN.fullmatch(torn) is not None
 
 
 def same_command(one: str, other: str) -> bool:

@@ -19,7 +19,7 @@ from manyhands.cli._job_options import split, variable
 from manyhands.cli._programs import joblog, sources
 from manyhands.cli._programs.halting import Halting
 from manyhands.cli._programs.sources import Item
-from manyhands.cli._reader import LineReader
+from manyhands.cli._reader import LineReader, is_same_file
 from manyhands_shared.errors import ConfigError, ManyhandsError
 from manyhands_shared.processes import thread_start
 from manyhands_shared.programs import task, template
@@ -66,6 +66,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             return
         if halting.percent:
             halting.count_of(tasks.count())
+        tasks.check_is_not_read(log)
         done = _done(log, old)
         items = _left(tasks.items, program, done, log)
         begun = begin_cluster(connection["broker"], jobs)
@@ -76,6 +77,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
         from manyhands.cli._programs.report import Report  # noqa: PLC0415
         from manyhands.cli._stream import WINDOW, Stream  # noqa: PLC0415
 
+        stack.enter_context(_job.ended_by_signals())
         stack.enter_context(_job.time_limit(timeout))
         client = stack.enter_context(
             _connect.client(embed=True, begun=begun, slots=jobs, limit=jobs or 0, **connection)
@@ -124,6 +126,7 @@ class _Tasks:
             # As GNU parallel: what comes through a pipe are the inputs.
             source = "-"
         self._is_piped = pipe is not None
+        self._source = source if pipe is None else pipe
         named = [
             name for name, value in (("--array", array), ("--pipe", pipe)) if value is not None
         ]
@@ -176,6 +179,11 @@ class _Tasks:
         self.items = iter(known)
         return len(known)
 
+    def check_is_not_read(self, log: Path | None) -> None:
+        """Refuse a log that is the input: to write it would destroy that."""
+        if log is not None and self._source and is_same_file(self._source, str(log)):
+            raise ConfigError(f"{log} is the input; name another file for --joblog")
+
     def stop(self) -> None:
         """Read no more of them."""
         if self._reader is not None:
@@ -204,10 +212,19 @@ def _program(tasks: _Tasks, given: dict[str, Any]) -> Program:
     return Program(
         tuple(tasks.words),
         given.pop("shell"),
-        str(Path.cwd()) if directory is None else directory,
+        _here() if directory is None else directory,
         variables,
         **files,
     )
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working directory was removed; change to another, or name one by --cwd"
+        ) from None
 
 
 def _done(log: Path | None, old: str | None) -> joblog.Done | None:

@@ -93,9 +93,7 @@ def lines(reader: LineReader) -> Iterator[str]:
 def blocks(reader: LineReader, size: int, count: int) -> Iterator[bytes]:
     """The input cut into blocks of whole lines: of `count` lines, or of about `size` bytes."""
     if count:
-        source = reader.lines()
-        while block := list(itertools.islice(source, count)):
-            yield b"\n".join(block) + b"\n"
+        yield from _counted(reader, count)
         return
     rest = bytearray()
     for data in reader.chunks():
@@ -103,6 +101,22 @@ def blocks(reader: LineReader, size: int, count: int) -> Iterator[bytes]:
         while len(rest) >= size and (end := rest.rfind(b"\n", 0, size) + 1 or rest.find(b"\n") + 1):
             yield bytes(rest[:end])
             del rest[:end]
+    if rest:
+        yield bytes(rest)
+
+
+def _counted(reader: LineReader, count: int) -> Iterator[bytes]:
+    """The input, as it is, cut behind each `count` lines."""
+    rest, left = bytearray(), count
+    for data in reader.chunks():
+        begin = end = 0
+        while end := data.find(b"\n", end) + 1:
+            left -= 1
+            if not left:
+                yield bytes(rest) + data[begin:end]
+                rest.clear()
+                begin, left = end, count
+        rest += data[begin:]
     if rest:
         yield bytes(rest)
 

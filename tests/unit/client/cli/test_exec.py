@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -109,6 +110,70 @@ def test_a_pipe_is_cut_into_blocks_of_whole_lines(named: dict[str, str]) -> None
     assert sorted(map(int, counts.stdout.split())) == [2000, 7000, 7000, 7000, 7000]
 
 
+def test_blocks_of_lines_are_the_input_as_it_is(named: dict[str, str], tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    long = b"x" * 200_000
+    source.write_bytes(b"\xef\xbb\xbfa\r\n\n" + long + b"\nb\n\xff")
+    blocks = f"{tmp_path}/%t"
+    result = run("exec", "--pipe", source, "--lines", "2", "--stdout", blocks, "cat", env=named)
+    assert result.returncode == 0, result.stderr
+    found = [(tmp_path / name).read_bytes() for name in ("1", "2", "3")]
+    assert found == [b"\xef\xbb\xbfa\r\n\n", long + b"\nb\n", b"\xff"]
+
+
+def test_an_input_on_stdin_is_no_place_for_a_log_or_an_output(
+    named: dict[str, str], tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    both.write_text("1\n2\n3\n")
+    for words in (["exec", "--joblog"], ["map", "math:sqrt", "--output"]):
+        command = [*COMMAND, *words, str(both), "--overwrite", *(["true"] * (words[0] == "exec"))]
+        with both.open() as stdin:
+            done = subprocess.run(
+                command,
+                stdin=stdin,
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+                env={**os.environ, **named},
+            )
+        assert done.returncode == 2
+        assert "both is the input; name another file" in done.stderr
+    assert both.read_text() == "1\n2\n3\n"
+
+
+def test_a_program_has_no_descriptors_of_the_child(named: dict[str, str]) -> None:
+    result = run("exec", "--shell", "cd /proc/self/fd; echo [0-9]*", env=named)
+    # The shell that lists them has one more, of the directory.
+    assert set(map(int, result.stdout.split())) <= {0, 1, 2, 3}
+
+
+def test_a_long_input_that_is_no_argument(named: dict[str, str], tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("日" * 45_000 + "\n" + "a" * 1000)
+    result = run(
+        "exec", "-k", "--input", source, "--shell", "echo {#} ${#MANYHANDS_INPUT}", env=named
+    )
+    assert result.stdout == "1 0\n2 1000\n"
+
+
+def test_a_working_directory_that_is_gone(named: dict[str, str], tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone}; rmdir {gone}; exec {shlex.join(COMMAND)} exec true"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **named},
+    )
+    assert done.returncode == 2
+    assert "the working directory was removed" in done.stderr
+
+
 def test_a_program_has_its_surroundings(named: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "1.in").write_text("given")
     line = "cat; pwd; echo $A $B"
@@ -188,6 +253,22 @@ def test_an_interrupt_leaves_no_process(named: dict[str, str], tmp_path: Path) -
         _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     all_gone(left)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_command_leaves_no_process(
+    named: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    line = "echo $$ > {}; sleep 600"
+    inputs = map(str, range(100))
+    with running("exec", "--shell", line, ":::", *inputs, cwd=tmp_path, env=named) as process:
+        left = pids(tmp_path, 2)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == 128 + number, errors
+    assert f"ended by {number.name}" in errors
+    all_gone(left)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.fixture
