@@ -26,6 +26,8 @@ NOT_LOADED: Final = object()
 _WRAPPERS = (Setup, MapChunk, StarmapChunk, Traced)
 #: Kinds of values that no task can change.
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
+#: The modules of what processes share.
+_SHARED = ("manyhands.multiprocessing", "multiprocessing.")
 #: Classes that came with arguments alone.
 _guests: Guests = OrderedDict()
 
@@ -89,11 +91,17 @@ def has_state(function: Any) -> bool:
         return False
     if isinstance(function, partial):
         held = (*function.args, *function.keywords.values())
-        return has_state(function.func) or not _PLAIN.issuperset(map(type, held))
+        return has_state(function.func) or any(map(_may_change, held))
     if isinstance(function, MethodType | BuiltinFunctionType | MethodWrapperType):
         of = function.__self__
         return not (isinstance(of, type | ModuleType) or type(of) in _PLAIN)
     return not _is_named(function)
+
+
+def _may_change(value: Any) -> bool:
+    kind = type(value)
+    # What is of a program, or of a manager, has its state elsewhere. To load it anew costs 0.5 ms.
+    return not (kind in _PLAIN or kind.__module__.startswith(_SHARED))
 
 
 def _is_named(value: Any) -> bool:
