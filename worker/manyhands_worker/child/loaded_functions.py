@@ -11,7 +11,15 @@ from dataclasses import replace
 from functools import partial
 from inspect import getattr_static
 from itertools import islice
-from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any, Final
 
 from manyhands_shared.payloads.by_value.class_resolution import Guests, World
@@ -87,7 +95,7 @@ def has_state(function: Any) -> bool:
     """
     if isinstance(function, _WRAPPERS):
         return has_state(function.function)
-    if isinstance(function, FunctionType | type):
+    if isinstance(function, FunctionType | type | MethodDescriptorType | WrapperDescriptorType):
         return False
     if isinstance(function, partial):
         held = (*function.args, *function.keywords.values())
