@@ -34,6 +34,17 @@ def all_gone(processes: list[int]) -> None:
     eventually(lambda: all(map(has_ended, processes)), timeout=100, what="no process is left")
 
 
+def in_shell(line: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
 def test_a_program_runs_once_and_its_output_comes_back(named: dict[str, str]) -> None:
     result = run("exec", "--", "printf", "%s|", "a b", "{}", env=named)
     assert (result.returncode, result.stdout, result.stderr) == (0, "a b|", "")
@@ -126,18 +137,11 @@ def test_an_input_on_stdin_is_no_place_for_a_log_or_an_output(
 ) -> None:
     both = tmp_path / "both"
     both.write_text("1\n2\n3\n")
-    for words in (["exec", "--joblog"], ["map", "math:sqrt", "--output"]):
-        command = [*COMMAND, *words, str(both), "--overwrite", *(["true"] * (words[0] == "exec"))]
-        with both.open() as stdin:
-            done = subprocess.run(
-                command,
-                stdin=stdin,
-                capture_output=True,
-                text=True,
-                timeout=100,
-                check=False,
-                env={**os.environ, **named},
-            )
+    for words in (
+        ["exec", "--overwrite", "--joblog", "both", "true"],
+        ["map", "math:sqrt", "--overwrite", "--output", "both"],
+    ):
+        done = in_shell(f"cd {tmp_path}; {shlex.join([*COMMAND, *words])} < both", named)
         assert done.returncode == 2
         assert "both is the input; name another file" in done.stderr
     assert both.read_text() == "1\n2\n3\n"
@@ -161,15 +165,7 @@ def test_a_long_input_that_is_no_argument(named: dict[str, str], tmp_path: Path)
 def test_a_working_directory_that_is_gone(named: dict[str, str], tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    script = f"cd {gone}; rmdir {gone}; exec {shlex.join(COMMAND)} exec true"
-    done = subprocess.run(
-        ["sh", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, **named},
-    )
+    done = in_shell(f"cd {gone}; rmdir {gone}; exec {shlex.join(COMMAND)} exec true", named)
     assert done.returncode == 2
     assert "the working directory was removed" in done.stderr
 
