@@ -32,8 +32,12 @@ class DelayedAcks:
         self._due = False
 
     def acknowledge(self, node: Node, seq: int, nbytes: int) -> None:
-        """Acknowledge a node's results up to `seq`, now or soon."""
-        nbytes += self._acks.pop(node.peer, (0, 0))[1]
+        """Acknowledge a node's results up to `seq`, now or soon.
+
+        An older number takes nothing back: behind it the node would keep what is here.
+        """
+        known, bytes_so_far = self._acks.pop(node.peer, (0, 0))
+        seq, nbytes = max(seq, known), nbytes + bytes_so_far
         if nbytes >= ENOUGH_BYTES:
             self._state.send(node.peer, Ack(seq))
         else:

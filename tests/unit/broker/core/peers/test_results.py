@@ -54,6 +54,16 @@ def test_a_result_of_another_attempt_counts_for_nothing(world: World) -> None:
     assert counters(world)["stale_results"] == 2
 
 
+def test_what_comes_again_under_an_older_number_takes_no_acknowledgement_back(world: World) -> None:
+    world.node()
+    world.submit(2, durable=False)
+    world.assigned()
+    first, second = world.result(0), m.Results(2, group([1], [Status.OK]).groups)
+    world.drain((b"node", first), (b"node", second), (b"node", first))
+    world.wait(1.0, b"node")
+    assert world.take(b"node", m.Ack) == [m.Ack(2)]
+
+
 def test_a_node_reports_what_it_holds_and_not_what_another_does(world: World) -> None:
     world.node(slots=1)
     world.node(b"other", slots=1)
