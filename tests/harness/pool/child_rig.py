@@ -26,7 +26,7 @@ BOUND = 100.0
 class Child:
     """A pool child and the node's end of everything that it shares with it."""
 
-    def __init__(self, *, slab_bytes: int = 0) -> None:
+    def __init__(self, *, slab_bytes: int = 0, lender: str = "") -> None:
         block, slab = control_block.new_block(), new_slab(slab_bytes) if slab_bytes else None
         self.words = control_block.words(block)
         self.ledger = SlabLedger(slab, self.words)
@@ -36,7 +36,9 @@ class Child:
         error, error_end = Pipe(duplex=False)
         output = (out_end, error_end), new_secret()
         stacks, stacks_end = Pipe(duplex=False)
-        limits = ChildLimits(FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20)
+        limits = ChildLimits(
+            FRAME_BYTES, function_bytes=1 << 20, threads=1, segment_bytes=64 << 20, lender=lender
+        )
         self.process = PoolChild(0, far, block, slab, new_marks(), output, stacks_end, limits)
         with starting():
             self.process.start()

@@ -121,6 +121,7 @@ class Runner:
     ) -> None:
         self._socket = sock
         self._input_loader = input_loader
+        self._recent = input_loader.recent
         input_loader.begun = lambda: self._calling
         # Whether code of a task runs just now, and whether this is a process that a task has forked.
         self._calling = False
@@ -336,6 +337,8 @@ class Runner:
             if self._cap is not None:
                 function = partial(self._cap.call, function)
             if type(payload) is bytes and pickled.STACK_GLOBAL not in payload:
+                if self._recent.kept:
+                    self._recent.clear()
                 args, kwargs = codec.arguments(payload)
             else:
                 args, kwargs = self._arguments(codec, payload, world)
@@ -370,6 +373,7 @@ class Runner:
     def _arguments(self, codec: Codec, payload: Payload, world: World) -> Any:
         """Load arguments that may hold classes, or values that are stored elsewhere."""
         pickled.arrive_at(world.arguments)
+        self._recent.begin()
         try:
             if type(payload) is tuple and has_results(payload):
                 payload = self._given.take(payload, codec.value)
@@ -377,6 +381,7 @@ class Runner:
         finally:
             pickled.arrive_at(world.running)
             self._given.drop()
+            self._recent.end()
         # Code of the arguments' own may have hidden these.
         if self._input_loader.away is not None:
             raise self._input_loader.away

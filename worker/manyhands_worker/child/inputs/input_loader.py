@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import msgpack
 from manyhands_shared import shm
 from manyhands_shared.payloads.payload import Buffer
 from manyhands_shared.payloads.refs import Place
+from manyhands_worker.child.inputs.recent_segments import RecentSegments, Segment
 
 #: A task whose value has not come by then gives its slot to others (see `core.awaiting_values`). One
 #: that has begun, and loads a value itself, waits on.
@@ -47,6 +47,7 @@ class InputLoader:
     def __init__(self, lender: str) -> None:
         self._lender = lender
         self._borrower: shm.Borrower | None = None
+        self.recent = RecentSegments()
         #: Whether code of a task runs, so that there is no way back.
         self.begun: Callable[[], bool] = lambda: True
         #: What was not there in time since `begin`, even if code of the task's has hidden it.
@@ -54,6 +55,7 @@ class InputLoader:
 
     def wait(self, sock: socket.socket) -> None:
         """Return when `sock` can be read; until then see that what is owed to the node is given back."""
+        self.recent.clear()
         borrower = self._borrower
         if borrower is None or not (borrower.owing or borrower.asking):
             return
@@ -72,33 +74,32 @@ class InputLoader:
             ValueAway: the task that needs them had better wait elsewhere.
             ValueGone: no process has them.
         """
+        size = shm.span(place.lengths)
+        segment = self.recent.find(place.key, size)
+        if segment is None:
+            segment = self._borrow(place, size)
+            self.recent.kept[place.key, size] = segment
+        return shm.cut(segment.view(size, private=private), place.lengths)
+
+    def _borrow(self, place: Place, size: int) -> Segment:
+        """Have the node lend the segment of a place."""
         if self._borrower is None:
             self._borrower = shm.Borrower()
         hint = msgpack.packb([place.host, place.lender, place.owner], use_bin_type=True)
-        size = shm.span(place.lengths)
         begun = self.begun()
         seconds = _WAIT_SECONDS if begun else _MOMENT_SECONDS
         answered, found = self._borrower.borrow(self._lender, place.key, hint, seconds)
         if not (answered or begun):
             self.away = ValueAway(place.key, place.owner)
             raise self.away
-        fd, at = (-1, 0) if found is None else found
-        back = self._borrower.returning(self._lender, place.key)
-        view = shm.private_view if private else shm.shared_view
-        try:
-            if found is None or not shm.fits(fd, size, at):
-                why = "has let go of it, or is gone"
-                if not answered:
-                    why = f"has not sent it within {seconds:g} s"
-                raise ValueGone(
-                    f"a value of {size} bytes that the task refers to cannot be fetched: "
-                    f"the client that kept it {why}"
-                )
-            return shm.cut(view(fd, size, back, at), place.lengths)
-        except BaseException:
-            if found is not None:
-                back()
-            raise
-        finally:
-            if found is not None:
-                os.close(fd)
+        if found is not None:
+            segment = Segment(*found, self._borrower.returning(self._lender, place.key))
+            if segment.fits(size):
+                return segment
+        why = (
+            "has let go of it, or is gone" if answered else f"has not sent it within {seconds:g} s"
+        )
+        raise ValueGone(
+            f"a value of {size} bytes that the task refers to cannot be fetched: "
+            f"the client that kept it {why}"
+        )
