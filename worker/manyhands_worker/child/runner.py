@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,6 +77,8 @@ from manyhands_worker.ipc.segments import SegmentWriter
 from manyhands_worker.ipc.slab import SlabWriter
 
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
+#: Of most batches: no variables, no limit of memory, no group to set it in.
+_NO_GRANT: tuple[dict[str, str], int, str] = ({}, 0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,35 +199,31 @@ class Runner:
         """Run a batch that has come. Nothing of it is held by the time that the next is waited for."""
         header, buffers = self._reader.ready.popleft()
         first, digest, function, flags, bundle, grant, bodies = header[:7]
-        counts, entries = function or ([], [])
-        place, modules, packed = bundle or ("", b"", [])
-        payloads = unpack([*entries, *packed, *bodies], buffers)
-        code, brought = payloads[: len(entries)], payloads[len(entries) :][: len(packed)]
-        del payloads[: len(entries) + len(packed)]
-        if function is not None:
-            self._functions.put(digest, Loaded(code, counts), total(code))
+        brought: list[Payload] = []
+        if function is None and bundle is None:  # as nearly always
+            payloads = unpack(bodies, buffers)
+        else:
+            counts, entries = function or ([], [])
+            _, _, packed = bundle or ("", b"", [])
+            payloads = unpack([*entries, *packed, *bodies], buffers)
+            code, brought = payloads[: len(entries)], payloads[len(entries) :][: len(packed)]
+            del payloads[: len(entries) + len(packed)]
+            if function is not None:
+                self._functions.put(digest, Loaded(code, counts), total(code))
         loaded = self._functions.get(digest)  # counts as used, in the node's copy as well
         del bodies, buffers
         count = len(payloads)
-        if (leave := pool_child.leave_function) and (bundle or digest != self._fitness.last):
+        fitness = self._fitness
+        if (leave := pool_child.leave_function) and (bundle or digest != fitness.last):
             pool_child.leave_function = None
             leave()
-        if bundle is not None:
-            try:
-                words = self._modules.enter(place, modules, brought[0] if brought else None)
-            except (OSError, ProtocolError) as error:
-                self._fitness.words = "needed modules or a directory that it cannot have"
-                told = "the program's modules cannot be unpacked"
-                if isinstance(error, NoSuchDirectory):
-                    told = f"the working directory {error.filename} cannot be used"
-                told = f"{told} on {socket.gethostname()}"
-                body = failure_of(Told(told, error), __file__, pickled=False).encode()
-                self._refuse(first, count, Status.RAISED, body)
-                return
-            self._fitness.words = self._fitness.words or words
-        variables, memory, group = grant or ({}, 0, "")
+        if bundle is not None and (told := self._enter_modules(bundle[0], bundle[1], brought)):
+            body = failure_of(told, __file__, pickled=False).encode()
+            self._refuse(first, count, Status.RAISED, body)
+            return
+        variables, memory, group = grant or _NO_GRANT
         self._cap: MemoryCap | None = MemoryCap(group, memory) if group else None
-        if not (self._fitness.has_room(memory, digest) and self._fitness.before(digest)):
+        if not (fitness.has_room(memory, digest) and fitness.before(digest)):
             self._refuse(first, count)
             return
         self._output.turn(on=bool(flags & CAPTURE), apart=bool(flags & APART))
@@ -237,15 +234,31 @@ class Runner:
             tracing.tell(first, header[7], self._limits.node, pool_child.slot, claim)
         self._failed = 0
         payloads.reverse()
-        with present(variables) if variables else nullcontext():
+        if variables:
+            with present(variables):
+                self._run(first, digest, loaded, flags, payloads)
+        else:
             self._run(first, digest, loaded, flags, payloads)
-        flush_streams()
         self._segments.tidy()
         if (main := loaded.world.main).visitors:
             main.dismiss()
-        fit = self._fitness.after(digest, count, self._failed, time.monotonic_ns())
+        fit = fitness.after(digest, count, self._failed, time.monotonic_ns())
         if not (fit or self._told):
             self._report(first, b"", [])
+
+    def _enter_modules(self, place: str, digest: bytes, brought: list[Payload]) -> Told | None:
+        """Run in a program's directory, with its modules, from now on; return why that cannot be."""
+        fitness = self._fitness
+        try:
+            words = self._modules.enter(place, digest, brought[0] if brought else None)
+        except (OSError, ProtocolError) as error:
+            fitness.words = "needed modules or a directory that it cannot have"
+            told = "the program's modules cannot be unpacked"
+            if isinstance(error, NoSuchDirectory):
+                told = f"the working directory {error.filename} cannot be used"
+            return Told(f"{told} on {socket.gethostname()}", error)
+        fitness.words = fitness.words or words
+        return None
 
     def _refuse(self, first: int, count: int, status: int = REVOKED, body: bytes = b"") -> None:
         """Give tasks back that another child is to run, for this one is not fit for them."""

@@ -74,6 +74,8 @@ class OutputRedirect:
             _discard_output()
         #: Where the streams go to now, if into pipes; and copies of where they went to at first.
         self._led: tuple[Connection[Any, Any], ...] = ()
+        #: Whether they do, and each into its own.
+        self._turned = False, False
         self._first = (-1, -1)
         self._home = [file_of(number) for number in (0, 1, 2)]
         #: The stream that Python wrote to last; None: nothing may be written without a mark.
@@ -115,10 +117,11 @@ class OutputRedirect:
         Raises:
             OSError: a task has closed the descriptors.
         """
+        wanted = on, on and apart
+        if wanted == self._turned:
+            return
         out, error = self._pipes
         led = ((out, error) if apart else (out, out)) if on else ()
-        if led == self._led:
-            return
         flush_streams()
         self.last = None
         if not self._led:
@@ -129,7 +132,7 @@ class OutputRedirect:
             for number, fd in enumerate(self._first, 1):
                 os.dup2(fd, number)
                 os.close(fd)
-        self._led = led
+        self._led, self._turned = led, wanted
 
     def begin(self, serial: int) -> None:
         """From here on, the output is that of the task `serial`, or of its job."""

@@ -23,7 +23,6 @@ The same two classes serve both ends: the child's socket blocks, the node's does
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
@@ -178,8 +177,12 @@ class Writer:
         Raises:
             OSError: the connection broke.
         """
-        views = [view for view in map(flat, buffers) if view.nbytes]
-        packed = _PACKER.pack([*header, [memoryview(b).nbytes for b in buffers]])
+        views: list[memoryview] = []
+        lengths: list[int] = []
+        if buffers:
+            views = [view for view in map(flat, buffers) if view.nbytes]
+            lengths = [memoryview(buffer).nbytes for buffer in buffers]
+        packed = _PACKER.pack([*header, lengths])
         prefix = _PREFIX.pack(len(packed))
         if fds:
             socket.send_fds(self._socket, [prefix[:1]], fds)
@@ -187,8 +190,10 @@ class Writer:
         data = prefix + packed
         sent = 0
         if not (self._waiting or views):  # as nearly always: spared a vector
-            with contextlib.suppress(BlockingIOError):
+            try:
                 sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
             if sent == len(data):
                 return True
         self._waiting.append(memoryview(data)[sent:])

@@ -62,8 +62,11 @@ class ResultBatch:
         self._spent = 0
 
     def begin(self, first: int, now: int) -> None:
-        """Tasks run from `now` on (`time.monotonic_ns`), the first of them with serial `first`."""
-        self._start(first)
+        """Tasks run from `now` on (`time.monotonic_ns`), the first of them with serial `first`.
+
+        All results of the batch before are sent.
+        """
+        self._first = first
         self._begun = self._sent_at = now
 
     def __len__(self) -> int:
