@@ -335,6 +335,9 @@ class Runner:
             ValueAway: it cannot begin yet.
             Unfit: another child is to run it.
         """
+        recent = self._recent
+        if recent.kept:
+            recent.begin()
         try:
             world = loaded.world
             if world is not self._world:
@@ -342,19 +345,16 @@ class Runner:
             function = loaded.value
             if function is NOT_LOADED:
                 function = self._load(codec, digest, loaded)
-            if self._fitness.tied:
-                self._fitness.admit(function)
-            if type(function) is Setup:
-                self._initialise(digest, function)
-                function = function.function
+            if type(function) is Setup or self._fitness.tied:
+                function = self._set_up(digest, function)
             if self._cap is not None:
                 function = partial(self._cap.call, function)
             if type(payload) is bytes and pickled.STACK_GLOBAL not in payload:
-                if self._recent.kept:
-                    self._recent.clear()
                 args, kwargs = codec.arguments(payload)
             else:
                 args, kwargs = self._arguments(codec, payload, world)
+            if recent.before:
+                recent.end()
             self._calling = True
             value = function(*args, **kwargs)
             self._calling = False
@@ -386,7 +386,6 @@ class Runner:
     def _arguments(self, codec: Codec, payload: Payload, world: World) -> Any:
         """Load arguments that may hold classes, or values that are stored elsewhere."""
         pickled.arrive_at(world.arguments)
-        self._recent.begin()
         try:
             if type(payload) is tuple and has_results(payload):
                 payload = self._given.take(payload, codec.value)
@@ -394,7 +393,6 @@ class Runner:
         finally:
             pickled.arrive_at(world.running)
             self._given.drop()
-            self._recent.end()
         # Code of the arguments' own may have hidden these.
         if self._input_loader.away is not None:
             raise self._input_loader.away
@@ -445,6 +443,15 @@ class Runner:
         loaded.value = function
         self._borrowing.add(digest, loaded, refs.brought() - brought)
         return function
+
+    def _set_up(self, digest: bytes, function: Callable[..., Any] | Setup) -> Callable[..., Any]:
+        """Return what to call, once this process is as its initializer leaves it."""
+        if self._fitness.tied:
+            self._fitness.admit(function)
+        if not isinstance(function, Setup):
+            return function
+        self._initialise(digest, function)
+        return function.function
 
     def _initialise(self, digest: bytes, setup: Setup) -> None:
         if setup.key in self._initialised:

@@ -1,8 +1,8 @@
 """Segments that tasks in a row refer to: borrowed once, and not for each of them.
 
-A child keeps what its last task referred to until the next one has loaded its arguments, and nothing
-while it waits for work. So it never has more than the arguments of one task take. A value that no task
-needs any more goes as soon as the child is idle.
+A child keeps what its last task referred to until the next one is loaded, and nothing while it waits
+for work. So it never has more than one task takes. A value that no task needs any more goes as soon as
+the child is idle.
 """
 
 from __future__ import annotations
@@ -69,27 +69,27 @@ class RecentSegments:
     """What the last task of a child has referred to, by key and size in bytes."""
 
     def __init__(self) -> None:
-        #: Of the task whose arguments were loaded last.
+        #: Of the task that was loaded last, or is being loaded; and of the one before, until it is.
         self.kept: dict[tuple[bytes, int], Segment] = {}
-        self._before: dict[tuple[bytes, int], Segment] = {}
+        self.before: dict[tuple[bytes, int], Segment] = {}
 
     def begin(self) -> None:
-        """Arguments of another task are loaded from now on."""
-        self._before, self.kept = self.kept, {}
+        """Another task is loaded from now on: its arguments, and perhaps its function."""
+        self.before, self.kept = self.kept, {}
 
     def end(self) -> None:
-        """They are loaded: what only the task before had is needed no more."""
-        self._before = {}
+        """It is loaded: what only the task before had is needed no more."""
+        self.before = {}
 
     def find(self, key: bytes, size: int) -> Segment | None:
         """Return a segment that is here; if it is not, let go of those that only the last task had."""
-        found = self.kept.get((key, size)) or self._before.get((key, size))
+        found = self.kept.get((key, size)) or self.before.get((key, size))
         if found is None:
-            self._before = {}
+            self.before = {}
         else:
             self.kept[key, size] = found
         return found
 
     def clear(self) -> None:
         """Keep nothing."""
-        self._before, self.kept = {}, {}
+        self.before, self.kept = {}, {}

@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,5 +127,19 @@ def test_the_tasks_of_a_batch_share_and_one_without_keeps_nothing(
         assert node.returned_before["b"] == ["a"]
         gate.write_text("open")
         assert [value(body) for _, body in child.ended(4)] == ["a", "a", "b", "open"]
+    finally:
+        child.close()
+
+
+def test_a_function_that_is_loaded_for_each_task_borrows_once(node: LendingNode) -> None:
+    def both(state: list[Any], value: str) -> str:
+        state.append(value)
+        return " ".join(state)
+
+    child = Child(lender=node.address)
+    try:
+        child.send(partial(both, [Ref("state")]), "a", "b", Ref("c"), "d")
+        assert [value(body) for _, body in child.ended(4)] == [f"state {x}" for x in "abcd"]
+        assert node.asked.count("state") == 1
     finally:
         child.close()
