@@ -189,10 +189,12 @@ class Nodes:
 
     def _renewed(self, node: Node, renewal: Renew) -> None:
         """Take over what a node says of its slots, and of what its tasks take, with its renewal."""
-        node.draining = renewal.window == 0 or bool(node.drain)
+        # Without a slot it can begin none, whatever it would hold.
+        window = renewal.window if renewal.slots else 0
+        node.draining = window == 0 or bool(node.drain)
         if renewal.lent or node.lent:
             node.lend(self._outcomes.taking(node, renewal.lent))
-        self._resize(node, renewal.slots, renewal.window)
+        self._resize(node, renewal.slots, window)
         self._state.send(node.peer, Lease(renewal.counter))
 
     def _about_values(self, node: Node, message: Want | Stock | Unheard) -> None:

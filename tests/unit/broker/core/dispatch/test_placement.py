@@ -107,6 +107,18 @@ def test_a_task_goes_where_the_last_one_brought_its_value() -> None:
     assert world.counters["tasks_placed"] == 8
 
 
+def test_a_node_that_tells_of_no_slot_is_given_nothing() -> None:
+    world = World("ab")
+    there = world.submit(1)
+    world.bring(there, 1)
+    world.end(there)
+    world.say(there, m.Renew(1, 0, 8192, []))
+    other = "ab".replace(there, "")
+    assert [world.submit(1) + world.end(other) for _ in range(4)] == [other] * 4
+    world.say(there, m.Renew(2, 1, 8192, []))
+    assert {world.submit(2), world.submit(3)} == {there, other}
+
+
 def test_other_values_go_to_others() -> None:
     world = World("ab")
     places = {number: world.submit(number) for number in (1, 2)}
