@@ -12,6 +12,7 @@ from typing import Any
 from manyhands.cli import _output
 from manyhands.cli._errors import EndedBySignal, TimedOut
 from manyhands.cli._lines import Call
+from manyhands.cli._programs import ending
 from manyhands_shared.errors import ConfigError, RemoteError, ResultError
 from manyhands_shared.protocol.exceptions import name_of
 
@@ -63,13 +64,16 @@ def ended_by_signals() -> Iterator[None]:
 def entry(value: Any, *, allow_nan: bool = False) -> dict[str, Any]:
     """What a task came to, for JSON: ``result`` or ``error``.
 
-    An error has the node's traceback, if there is one. A result that JSON has no words for is an error
-    too, with its ``repr`` beside that. `allow_nan`: see `_output.json_entry`.
+    An error has the node's traceback, if there is one. Of a program it has the exit code, the outputs
+    and the rest, as a result has. A result that JSON has no words for is an error too, with its
+    ``repr`` beside that. `allow_nan`: see `_output.json_entry`.
     """
     if isinstance(value, BaseException):
         error = {"type": _type_name(value), "message": _text(value)}
         traceback = traceback_of(value)
-        return {"error": {**error, "traceback": traceback} if traceback else error}
+        error |= {"traceback": traceback} if traceback else {}
+        return {"error": {**error, **ending.told_of_failure(value)}}
+    value = ending.in_text(value)
     found = _output.json_entry(value, allow_nan=allow_nan)
     if "repr" not in found:
         return found
@@ -86,7 +90,7 @@ def entry(value: Any, *, allow_nan: bool = False) -> dict[str, Any]:
     return {**entry(ResultError(problem)), **found}
 
 
-def in_short(error: dict[str, str]) -> str:
+def in_short(error: dict[str, Any]) -> str:
     """An ``error`` of `entry` in one bounded line."""
     return _output.in_short(f"{error['type']}: {error['message']}")
 

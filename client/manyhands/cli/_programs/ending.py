@@ -17,6 +17,8 @@ _UNKNOWN = 255
 #: As GNU parallel writes it of a program that it killed for its time.
 _TIMED_OUT = -1
 _NAME = name_of(ProgramFailed)
+_FACTS = frozenset({"exit", "signal", "host", "slot", "start", "seconds"})
+_OUTPUTS = ("stdout", "stderr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,54 @@ def ending_of(value: Any) -> Ending:
         return _from_facts(value, value.get("stdout", ""), value.get("stderr", ""))
     if isinstance(value, CancelledError):
         return Ending(cancelled=True, failure="cancelled")
-    if isinstance(value, ProgramFailed):
-        return _from_facts(value.facts, value.stdout, value.stderr, str(value))
-    if isinstance(value, RemoteError) and value.type_name == _NAME:
-        message, facts, stdout, stderr = map(_literal, value.remote_args)
-        return _from_facts(facts, stdout, stderr, message)
+    failed = _failed(value)
+    if failed is not None:
+        return failed
     killed = signal.SIGKILL if isinstance(value, TaskTimeout) else 0
     code = _TIMED_OUT if killed else _UNKNOWN
     return Ending(code, killed, start=time.time(), failure=str(value) or type(value).__name__)
+
+
+def told(ending: Ending) -> dict[str, Any]:
+    """Return where, when and how a program ended, and its outputs, for JSON."""
+    facts = {name: getattr(ending, name) for name in ("host", "slot", "start", "seconds", "signal")}
+    return {
+        **facts,
+        **{name: _text(getattr(ending, name)) for name in _OUTPUTS},
+        "exit": ending.code,
+    }
+
+
+def told_of_failure(value: BaseException) -> dict[str, Any]:
+    """Return `told` of a program that failed; nothing of any other exception."""
+    failed = _failed(value)
+    return {} if failed is None else told(failed)
+
+
+def in_text(value: object) -> object:
+    """Return the result of a program with its outputs as texts; any other value as it is.
+
+    Bytes that are no UTF-8 become lone surrogates, as those of file names do.
+    """
+    if not isinstance(value, dict) or not value.keys() >= _FACTS:
+        return value
+    outputs = {name: value[name] for name in _OUTPUTS if isinstance(value.get(name), bytes)}
+    return {**value, **{name: _text(output) for name, output in outputs.items()}}
+
+
+def _failed(value: BaseException) -> Ending | None:
+    """The end of a program that failed; `None` if this is the exception of another task."""
+    if isinstance(value, ProgramFailed):
+        known: list[Any] = [str(value), value.facts, value.stdout, value.stderr]
+    elif isinstance(value, RemoteError) and value.type_name == _NAME:
+        known = list(map(_literal, value.remote_args))
+    else:
+        return None
+    # A user's function may raise one too, without facts.
+    if len(known) != 4 or not isinstance(known[1], dict) or not known[1].keys() >= _FACTS:
+        return None
+    message, facts, stdout, stderr = known
+    return _from_facts(facts, stdout, stderr, message)
 
 
 def _from_facts(
@@ -80,6 +122,10 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "surrogateescape")
 
 
 def _bytes(output: str | bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import IO, Any, TextIO
 
 from manyhands.cli import _lines
 from manyhands.cli._programs import joblog
-from manyhands.cli._programs.ending import Ending
+from manyhands.cli._programs.ending import Ending, told
 from manyhands.cli._programs.sources import Item
 from manyhands_shared.programs.program import Program
 from manyhands_shared.programs.template import Values
@@ -78,13 +78,14 @@ class Report:
 
 def _entry(item: Item, ending: Ending) -> dict[str, Any]:
     """How a program ended, in plain values."""
-    told: dict[str, Any] = {"seq": item.number, "task": item.task, "inputs": item.inputs}
-    for name in ("host", "slot", "start", "seconds", "signal"):
-        told[name] = getattr(ending, name)
-    for name in ("stdout", "stderr"):
-        told[name] = getattr(ending, name).decode("utf-8", "surrogateescape")
     error = {"error": ending.failure} if ending.failure else {}
-    return {**told, "exit": ending.code, **error}
+    return {
+        "seq": item.number,
+        "task": item.task,
+        "inputs": item.inputs,
+        **told(ending),
+        **error,
+    }
 
 
 def _pass_on(data: bytes, stream: TextIO) -> None:
