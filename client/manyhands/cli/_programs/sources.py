@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,9 +67,9 @@ def array(text: str) -> Iterator[str]:
     """The numbers of ``1-1000``, ``0-99:10`` or ``1,3,7-9``.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: it is none of these, or has a number twice: both tasks would write the same files.
     """
-    ranges = []
+    ranges: list[range] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         first, last, step = (
@@ -76,13 +77,48 @@ def array(text: str) -> Iterator[str]:
         )
         if first is None or step == 0 or (last is not None and last < first):
             raise ConfigError(
-                f"--array {text!r} is not of the form FIRST-LAST, FIRST-LAST:STEP, or such with commas"
+                f"--array {text!r:.200} is not of the form FIRST-LAST, FIRST-LAST:STEP, or such with commas"
             )
         ranges.append(range(first, (first if last is None else last) + 1, step or 1))
     # Not `len`, which overflows.
     if sum(-(-(one.stop - one.start) // one.step) for one in ranges) > _MOST:
-        raise ConfigError(f"--array {text!r} has more than {_MOST:,} tasks; submit it in parts")
+        raise ConfigError(
+            f"--array {text!r:.200} has more than {_MOST:,} tasks; submit it in parts"
+        )
+    twice = _in_two(ranges)
+    if twice is not None:
+        raise ConfigError(
+            f"--array {text!r:.200} has {twice} more than once; give each number once"
+        )
     return map(str, itertools.chain.from_iterable(ranges))
+
+
+def _in_two(ranges: Iterable[range]) -> int | None:
+    """A number that is in two of these ranges, if there is any; none of them is made a list."""
+    open_ends: list[range] = []
+    for one in sorted(ranges, key=lambda known: known.start):
+        # Ranges that end before this one begins share nothing with it or those behind it.
+        open_ends = [other for other in open_ends if other[-1] >= one.start]
+        for other in open_ends:
+            shared = _first_shared(other, one)
+            if shared is not None:
+                return shared
+        open_ends.append(one)
+    return None
+
+
+def _first_shared(one: range, other: range) -> int | None:
+    """The first number that is in both ranges; `other` begins no earlier than `one`."""
+    divisor = math.gcd(one.step, other.step)
+    steps, rest = divmod(other.start - one.start, divisor)
+    if rest:
+        return None
+    period = other.step // divisor
+    shared = one.start + one.step * (steps * pow(one.step // divisor, -1, period) % period)
+    if shared < other.start:
+        again = one.step * period
+        shared += -((shared - other.start) // again) * again
+    return shared if shared <= min(one[-1], other[-1]) else None
 
 
 def lines(reader: LineReader) -> Iterator[str]:

@@ -170,6 +170,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["exec", "echo", "{99999999999999999999}", ":::", "a"], 2, "is in the command"),
     (["exec", "--array", "", "true"], 2, "--array ''"),
     (["exec", "--array", "1-", "true"], 2, "--array '1-'"),
+    (["exec", "--array", "1-3,2", "--stdout", "%t", "true"], 2, "--array '1-3,2' has 2 more than"),
     (["exec", "--env", "=1", "true"], 2, "--env '=1'"),
     (["exec", "--block", "-1", "--pipe", "items", "cat"], 2, "'-1' is no size"),
     (["exec", "--joblog", "folder", "true"], 2, "'folder' is a directory"),
