@@ -69,7 +69,7 @@ def run(text: str, number: int, task: str, data: bytes | None, *inputs: str) -> 
             if program.directory:
                 _go_to(program.directory, host)
             files.open(program, values, data)
-            status = _run(program, values, files.actions, host)
+            status = _run(program, values, files, host)
         except _NotStarted as error:
             facts |= {"exit": error.code, "seconds": time.monotonic() - began}
             raise ProgramFailed(str(error), facts) from None
@@ -105,6 +105,8 @@ class _Files:
     def __init__(self, host: ProgramHost) -> None:
         self._host = host
         self._opened: list[int] = []
+        #: Files that were where outputs go: where each is until the program has started.
+        self._aside: dict[str, str] = {}
         #: Where the outputs are that come back with the result.
         self.captured: dict[str, ScratchFile] = {}
         self.actions: list[tuple[Any, ...]] = []
@@ -112,7 +114,7 @@ class _Files:
     def open(self, program: Program, values: Values, data: bytes | None) -> None:
         """Open what the program reads and writes."""
         out, err = (
-            template.file_name(name, values) if name else ""
+            _real(template.file_name(name, values)) if name else ""
             for name in (program.stdout, program.stderr)
         )
         self.actions = [
@@ -123,8 +125,20 @@ class _Files:
             else self._output("stderr", 2, err, self._host.stderr),
         ]
 
+    def started(self) -> None:
+        """The program runs: its outputs take the place of those that were there."""
+        for aside in self._aside.values():
+            _remove(aside)
+        self._aside.clear()
+
     def close(self) -> None:
-        """Close what was opened for this program alone; outputs that were not taken are dropped."""
+        """Close what was opened for this program alone; outputs that were not taken are dropped.
+
+        If the program has not started, the files are there again that its outputs were to replace.
+        """
+        for name, aside in self._aside.items():
+            with contextlib.suppress(OSError):
+                os.replace(aside, name)  # noqa: PTH105 - as below
         for fd in self._opened:
             os.close(fd)
         for scratch in self.captured.values():
@@ -146,13 +160,18 @@ class _Files:
             self.captured[stream] = scratch
             return scratch.action(place)
         # A new file: an attempt before this one, should it still run, writes to its own.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if Path(name).is_file():
-                Path(name).unlink()
+                self._put_aside(name)
         with contextlib.suppress(OSError):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
         fd = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return os.POSIX_SPAWN_DUP2, fd, place
+
+    def _put_aside(self, name: str) -> None:
+        aside = f"{os.path.dirname(name)}/.manyhands-{os.urandom(8).hex()}"  # noqa: PTH120 - as below
+        os.rename(name, aside)  # noqa: PTH104 - a `Path` takes as long as the call
+        self._aside[name] = aside
 
     def _open(self, name: str, flags: int) -> int:
         try:
@@ -165,18 +184,30 @@ class _Files:
         return fd
 
 
-def _run(
-    program: Program, values: Values, actions: list[tuple[Any, ...]], host: ProgramHost
-) -> int:
+def _real(name: str) -> str:
+    """The name without links: to write through one leaves it as it is."""
+    try:
+        return os.path.realpath(name)
+    except (OSError, ValueError):
+        return name  # to open it says what is wrong
+
+
+def _remove(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name)  # noqa: PTH108 - a `Path` takes as long as the call
+
+
+def _run(program: Program, values: Values, files: _Files, host: ProgramHost) -> int:
     """Start it, wait for it, and kill what it leaves running; its status."""
     others = host.others()
     try:
         try:
             arguments = program.arguments(values)
             environment = {**_environment(program), **_own_variables(values)}
-            pid = _spawn(arguments, environment, actions)
+            pid = _spawn(arguments, environment, files.actions)
         except (OSError, ValueError) as error:
             raise _NotStarted(f"cannot start {program.words[0]}", error) from None
+        files.started()
         return os.waitpid(pid, 0)[1]
     finally:
         host.kill_all_but(others)

@@ -80,3 +80,40 @@ def test_an_output_that_is_too_large_fails_its_program_alone(
     with pytest.raises(ProgramFailed, match="its stdout of 5 bytes is more than the 4"):
         said(Program(("printf", "12345")))
     assert said(Program(("printf", "abc"))) == "abc"
+
+
+@pytest.mark.parametrize(
+    "words", [("no-such-program",), ("/etc/passwd",), ("true", "x" * (1 << 20))]
+)
+def test_a_program_that_cannot_start_leaves_the_outputs_that_were_there(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in ("out", "err"):
+        (tmp_path / name).write_text(f"old {name}")
+    with pytest.raises(ProgramFailed, match="cannot start"):
+        task.run(Program(words, stdout="out", stderr="err").encode(), 1, "1", None)
+    found = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert found == {"out": "old out", "err": "old err"}
+
+
+def test_outputs_are_new_files_where_links_lead(tmp_path: Path) -> None:
+    place = tmp_path / "there"
+    place.mkdir()
+    (place / "out").write_text("a longer old text")
+    for name in ("out", "err"):
+        (tmp_path / name).symlink_to(f"there/{name}")
+    with (place / "out").open() as old:
+        program = Program(("echo a; echo b >&2",), shell=True, stdout="out", stderr="err")
+        task.run(program.encode(), 1, "1", None)
+        assert old.read() == "a longer old text"
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "err").is_symlink()
+    found = {file.name: file.read_text() for file in place.iterdir()}
+    assert found == {"out": "a\n", "err": "b\n"}
+
+
+def test_two_names_of_one_output_are_one_output(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("out")
+    program = Program(("echo a; echo b >&2; echo c",), shell=True, stdout="out", stderr="link")
+    task.run(program.encode(), 1, "1", None)
+    assert (tmp_path / "out").read_text() == "a\nb\nc\n"
