@@ -19,6 +19,8 @@ DOCUMENT_VERSION = 1
 MAX_JSON_ELEMENTS = 1_000_000
 #: What of a message stands within a sentence.
 _LINE_CHARS = 200
+#: Bytes that are no text, as `os.fsdecode` has them.
+_NO_TEXT = re.compile("([\udc80-\udcff]+)")
 _NOT_PLAIN = re.compile(r"[^ -~]")
 
 
@@ -45,13 +47,22 @@ def in_short(text: str) -> str:
 
 
 def raw(text: str) -> None:
-    """Print what a task made, on stdout: as it is into a file or pipe, as `say` does on a terminal."""
+    """Print what a task makes or runs, on stdout: as it is into a file or pipe, as `say` on a terminal.
+
+    What stands in `text` for a byte that is no text, as in names of files, is that byte again.
+    """
     if sys.stdout.isatty():
         text = printable(text, keep=LAYOUT)
     # What the stream's encoding lacks is escaped rather than an error after all the work.
     encoding = sys.stdout.encoding or "utf-8"
-    # `color`, or click takes out what looks like a colour.
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), color=True)
+    click.echo(
+        b"".join(
+            part.encode("ascii", "surrogateescape")
+            if place % 2
+            else part.encode(encoding, "backslashreplace")
+            for place, part in enumerate(_NO_TEXT.split(text))
+        )
+    )
 
 
 def document(**fields: Any) -> None:

@@ -77,7 +77,8 @@ def array(text: str) -> Iterator[str]:
         )
         if first is None or step == 0 or (last is not None and last < first):
             raise ConfigError(
-                f"--array {text!r:.200} is not of the form FIRST-LAST, FIRST-LAST:STEP, or such with commas"
+                f"--array {text!r:.200} is not of the form FIRST-LAST, FIRST-LAST:STEP, or such with "
+                "commas"
             )
         ranges.append(range(first, (first if last is None else last) + 1, step or 1))
     # Not `len`, which overflows.
