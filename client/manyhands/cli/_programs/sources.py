@@ -33,7 +33,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]]]:
     """A command, and the sources behind it: groups, in which those are that ``+`` links.
 
     Raises:
-        ConfigError: a source that cannot be read, or a link to nothing.
+        ConfigError: a source that cannot be read or names no file, or a link to nothing.
     """
     marks = [place for place, word in enumerate(words) if _MARK.fullmatch(word)]
     command = list(words[: marks[0]] if marks else words)
@@ -44,6 +44,10 @@ def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]]]:
         given = words[begin + 1 : end]
         sources: list[Iterable[str]] = [given]
         if match[1] == "::::":
+            if not given:
+                raise ConfigError(
+                    f"{words[begin]} names no file; put the files of inputs behind it"
+                )
             sources = [_file(path) for path in given]
         if match[2] and not groups:
             raise ConfigError(f"{words[begin]} links to a source before it, and there is none")
