@@ -137,8 +137,14 @@ def _places(files: Any) -> tuple[tuple[str, str], ...]:
     else:
         raise ConfigError(f"files takes paths, or a mapping of places to paths, not {files!r:.80}")
     for _, path in given:
-        if not path.exists():
-            raise ConfigError(f"files names {str(path)!r}, which is not there")
+        try:
+            is_there = path.exists()
+        except OSError as error:
+            raise ConfigError(
+                f"files names {str(path)!r:.200}, which cannot be read: {error.strerror}"
+            ) from None
+        if not is_there:
+            raise ConfigError(f"files names {str(path)!r:.200}, which is not there")
     # A later `chdir` of the program changes nothing.
     return tuple((place, str(path.absolute())) for place, path in given)
 

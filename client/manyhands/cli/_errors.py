@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import click
 
 from manyhands.cli import _output
+from manyhands.cli._user_files import NO_ROOM
 from manyhands.cli._verb import NoVerb
 from manyhands_shared.errors import ExitCode, ManyhandsError
 
@@ -32,10 +33,6 @@ _EXTRAS = {
     "psutil": "worker",
     "textual": "top",
 }
-
-
-#: Errors of a device that takes no more of what is written to it.
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE})
 
 
 class JobFailed(Exception):
@@ -112,7 +109,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if package in _EXTRAS:
         remedy = f"pip install 'manyhands[{_EXTRAS[package]}]'"
         return f"{package} is not installed, which this needs; run: {remedy}", ExitCode.USAGE
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         place = error.filename or "the output"
         return f"cannot write {place}: {error.strerror}", ExitCode.JOB_FAILED
     if os.environ.get("MANYHANDS_DEBUG"):

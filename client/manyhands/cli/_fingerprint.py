@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
+from manyhands.cli import _user_files
 from manyhands_shared.errors import ConfigError
 
 _EVERY = 1_000
@@ -30,11 +31,19 @@ class Fingerprint:
 
     def __init__(self, output: Path, what: dict[str, Any]) -> None:
         self._output = output
-        self._path = output.with_name(f"{output.name}.run")
+        self._path = output.parent / f"{output.name}.run"
         self._what: dict[str, Any] = json.loads(json.dumps(what, default=repr))
         self._known: dict[int, str] = {}
         self._file: IO[str] | None = None
         self.begin()
+
+    def check(self) -> None:
+        """See whether `open` can write it.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        _user_files.check_writable(self._path)
 
     def begin(self) -> None:
         """Take the lines from the first on."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from manyhands.cli import _user_files
 from manyhands.cli._duration import DURATION, TIME_LIMIT
 from manyhands.requirements import Requirements
 from manyhands_shared.errors import ConfigError
@@ -185,6 +186,8 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     chosen = {
         _TASK_OPTIONS[name]: value for name, value in options.items() if name in _TASK_OPTIONS
     }
+    for path in chosen.get("files", ()):
+        _user_files.check_there(path, "--file")
     chosen["resources"] = dict(map(_amount, chosen.get("resources", ())))
     rest = {name: value for name, value in options.items() if name not in _TASK_OPTIONS}
     variables = dict(map(variable, chosen.get("environment", ())))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from manyhands.cli import _output
+from manyhands.cli import _output, _user_files
 from manyhands.cli._bitmap import Bitmap
 from manyhands.cli._reader import LineReader, is_same_file
 from manyhands_shared.errors import ConfigError
@@ -119,23 +118,11 @@ def check_output(sink: IO[str], source: str | None, *, may_hold: bool, words: st
         return
     if source is not None and is_same_file(source, sink.name):
         raise ConfigError(f"{sink.name} is the input; name another file for the output")
-    if not sink.name or not _is_writable(path):
-        shown = sink.name[:200] or "a file without a name"
-        raise ConfigError(f"cannot write to {shown}; name another file for the output")
+    if not sink.name:
+        raise ConfigError("cannot write to a file without a name; name another file for the output")
+    _user_files.check_writable(path)
     if path.is_file() and path.stat().st_size and not may_hold:
         raise ConfigError(f"{path} is not empty; {words}, or name another file")
-
-
-def _is_writable(path: Path) -> bool:
-    """Whether there is such a file, or could be."""
-    try:
-        path.resolve(strict=True)
-    except FileNotFoundError:
-        return os.access(path.parent, os.W_OK)
-    except (OSError, RuntimeError):
-        # Its name is too long, or its links lead in a circle.
-        return False
-    return not path.is_dir() and os.access(path, os.W_OK)
 
 
 def check_summary(sink: IO[str], *, json: bool) -> None:

@@ -46,6 +46,8 @@ class Output:
             ConfigError: it cannot, or must not, or is of another run.
         """
         _lines.check_output(self._sink, source, may_hold=self._may_hold, words=_WORDS)
+        if self._fingerprint is not None:
+            self._fingerprint.check()
         if self._resumes and self._path is not None and self._fingerprint is not None:
             self._done = _lines.read_output(self._path)
             self._fingerprint.load(code_may_differ=self._code_may_differ)

@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from manyhands.cli import _user_files
+from manyhands.cli._user_files import NO_ROOM
+
 
 class NoVerb(click.UsageError):
     """A group was called without one of its verbs; the text is the group's help."""
@@ -30,6 +33,15 @@ class Verb(click.Command):
     ) -> None:
         super().__init__(*args, **settings)
         self.examples = examples
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. What the system says of a file that the user named is one line."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                _user_files.refuse_if_named(error, ctx.params)
+            raise
 
     def format_help_text(
         self,

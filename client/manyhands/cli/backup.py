@@ -11,6 +11,7 @@ import click
 from manyhands.cli import _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
+from manyhands.cli._user_files import DIRECTORY
 from manyhands.cli._verb import Verb
 from manyhands_shared.text import amount
 
@@ -26,7 +27,7 @@ _POLL_SECONDS = 0.1
         ("to go back to it", "manyhands broker --journal /backups/2026-11-26"),
     ),
 )
-@click.argument("directory", metavar="DIRECTORY", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIRECTORY", type=DIRECTORY)
 @client_options("backup")
 @json_option
 def command(*, directory: Path, json: bool, **connection: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._job_options import task_options
 from manyhands.cli._options import client_options
 from manyhands.cli._size import SIZE
+from manyhands.cli._user_files import FILE
 from manyhands.cli._verb import Verb
 
 
@@ -107,7 +107,7 @@ from manyhands.cli._verb import Verb
 )
 @click.option(
     "--joblog",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="A line for each task that has ended, as GNU parallel writes it.",
 )
 @click.option(

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from manyhands.cli import _completing, _output
+from manyhands.cli import _completing, _output, _user_files
 from manyhands.cli._options import client_options, json_option
+from manyhands.cli._user_files import FILE
 from manyhands.cli._verb import Verb
 from manyhands_shared.text import amount
 
@@ -25,7 +26,7 @@ from manyhands_shared.text import amount
     "--chrome-trace",
     "trace",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="The file to write: a trace for Perfetto and chrome://tracing, one row a slot.",
 )
 @client_options("export")
@@ -38,6 +39,7 @@ def command(*, job: str, trace: Path, json: bool, **connection: Any) -> None:
     from manyhands.cli import _chrome_trace, _connect, _named  # noqa: PLC0415 - so that --help is quick
     from manyhands.cli._errors import JobFailed  # noqa: PLC0415 - as said above
 
+    _user_files.check_writable(trace)
     with _connect.client(**connection) as client:
         info = _named.find(client, job)
         history = client.query("history", id=info["id"])

@@ -10,6 +10,7 @@ import click
 
 from manyhands.cli import _output
 from manyhands.cli._options import json_option
+from manyhands.cli._user_files import FILE
 from manyhands.cli._verb import Verb, VerbGroup
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.security import allow_list
@@ -24,7 +25,7 @@ from manyhands_shared.security.role_key import (
     to_hex,
 )
 
-_PATH = click.Path(dir_okay=False, path_type=Path)
+_PATH = FILE
 _FILE = click.argument("file", envvar="MANYHANDS_KEY_FILE", type=_PATH)
 _CLUSTER = click.option(
     "--cluster",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _output, _user_files
 from manyhands.cli._duration import DURATION, TIME_LIMIT
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
+from manyhands.cli._user_files import DIRECTORY, FILE
 from manyhands.cli._verb import Verb
 
 if TYPE_CHECKING:
@@ -145,14 +146,14 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--report",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=DIRECTORY,
     metavar="DIRECTORY",
     help="Where report.html, report.md and report.json go.",
 )
 @click.option(
     "--compare",
     "old",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="A report.json of before; the report then shows both.",
 )
@@ -191,6 +192,9 @@ def command(
     if broker and hosts:
         raise click.UsageError("--hosts makes a cluster of its own: give it or --broker", context)
     before = compare.load(old) if old is not None else None
+    if folder is not None:
+        # Before the load, which may take long.
+        _user_files.make_folder(folder)
     signal.signal(signal.SIGTERM, _interrupt)
     plan = Plan(mix=mix, broker=broker, hosts=hosts, **options)
     _note(plan)
@@ -244,7 +248,6 @@ def _save(folder: Path, document: dict[str, Any], comparison: Table | None) -> N
     from manyhands.loadtest.report import markdown, page  # noqa: PLC0415 - so that --help is quick
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in (
             ("report.json", json_format.dumps(document, indent=1) + "\n"),
             ("report.md", markdown.render(document, comparison)),

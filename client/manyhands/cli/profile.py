@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manyhands.cli import _completing, _output
+from manyhands.cli import _completing, _output, _user_files
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import client_options, json_option
 from manyhands.cli._verb import Verb
@@ -65,6 +65,10 @@ def command(
 
     with _connect.client(**connection) as client:
         found = _named.find(client, job)["id"]
+        short = re.sub(r"\W", "", found)[:8]
+        files = [svg or f"profile-{short}.svg", speedscope or f"profile-{short}.speedscope.json"]
+        for name in files:
+            _user_files.check_writable(Path(name))
         _output.note(f"looking at job {found} for {seconds:g} s")
         looks = _stacks.of_job(client, found, seconds)
     counts = counted(looks.stacks)
@@ -74,9 +78,7 @@ def command(
         _print_table(shares(counts), counts.total())
     if looks.left_out:
         _output.note(f"{amount(looks.left_out, 'look')} left out: no room for their stacks")
-    short = re.sub(r"\W", "", found)[:8]
     title = f"job {found}: {amount(counts.total(), 'look')} in {seconds:g} s"
-    files = [svg or f"profile-{short}.svg", speedscope or f"profile-{short}.speedscope.json"]
     if json:
         _output.document(
             job=found,

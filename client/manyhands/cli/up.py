@@ -16,6 +16,7 @@ import click
 from manyhands.cli import _announced, _output
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._options import json_option
+from manyhands.cli._user_files import FILE
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.transport.address import DEFAULT_PORT
@@ -70,7 +71,7 @@ _POLL_SECONDS = 0.5
 )
 @click.option(
     "--key-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     envvar="MANYHANDS_KEY_FILE",
     help="Key file of the cluster, made if there is none.  [default: with --ssh one for this run]",
 )

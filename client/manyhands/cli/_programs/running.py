@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from manyhands.cli import _output
+from manyhands.cli import _output, _user_files
 from manyhands.cli._early_start import begin_cluster
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import split, variable
@@ -231,6 +231,7 @@ def _done(log: Path | None, old: str | None) -> joblog.Done | None:
     """What a log says is done; None begins a new one."""
     if log is None:
         return None
+    _user_files.check_writable(log)
     if old in ("resume", "resume-failed"):
         return joblog.read(log, failed_again=old == "resume-failed")
     if old is None and log.is_file() and log.stat().st_size:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.command import fails, run
 from manyhands import Client
 from manyhands._io import io_thread
 from manyhands.cli import _app
@@ -55,6 +56,7 @@ FILES: dict[str, str | bytes] = {
     "circle.py": "from circle import f\n",
     "coded.py": "# coding: nothing\n",
     "folder/file": "",
+    "y" * 252: "no name is left for what stands beside it",
 }
 #: A link that leads to itself.
 LOOP = "loop"
@@ -98,6 +100,8 @@ CASES: list[tuple[list[str], int, str]] = [
     ([*KEY, LOOP], 2, "cannot read the key file loop"),
     ([*KEY, "/proc/self/mem"], 2, "cannot read the key file /proc/self/mem"),
     (["keys", "new", "folder"], 2, "'folder' is a directory"),
+    (["keys", "new", ""], 2, "a file without a name"),
+    (["keys", "allow", LONG], 2, "cannot use xxx"),
     (["keys", "show", "none.key"], 2, "none.key"),
     (["keys", "new", "garbage.key"], 2, "garbage.key"),
     (["keys", "new", "my.key", "--role", "client"], 2, "--broker-key"),
@@ -131,9 +135,18 @@ CASES: list[tuple[list[str], int, str]] = [
     ([*MAP, "items", "--output", LOOP], 2, "cannot write to loop"),
     ([*MAP, "items", "--output", LONG], 2, "cannot write to xxx"),
     ([*MAP, "items", "--output", ""], 2, "cannot write to a file without a name"),
+    ([*MAP, "items", "--output", "."], 2, "cannot write to ."),
+    ([*MAP, "items", "--output", "y" * 252, "--overwrite"], 2, "cannot write to yyy"),
     ([*MAP, "items", "--slots", "99999"], 2, "99999"),
     ([*MAP, "items", "--resume"], 2, "--resume needs --output"),
     ([*MAP, "items", "--json"], 2, "--output"),
+    (["run", "--file", LONG, "math:sqrt", "4"], 2, "xxx cannot be read: File name too long"),
+    (["run", "--file", "none", "math:sqrt", "4"], 2, "--file none cannot be read: No such file"),
+    (["export", "zzz", "--chrome-trace", "none/x"], 2, "cannot write to none/x"),
+    (["export", "zzz", "--chrome-trace", "items/x"], 2, "cannot write to items/x"),
+    (["export", "zzz", "--chrome-trace", LONG], 2, "cannot write to xxx"),
+    (["loadtest", "--report", "items/x"], 2, "cannot write to items/x: Not a directory"),
+    (["backup", ""], 2, "a file without a name"),
     # Names and values.
     (["run", "math"], 2, "write MODULE:FUNCTION"),
     (["run", "math:nothing"], 2, "math has no 'nothing'"),
@@ -174,6 +187,9 @@ CASES: list[tuple[list[str], int, str]] = [
     (["exec", "--env", "=1", "true"], 2, "--env '=1'"),
     (["exec", "--block", "-1", "--pipe", "items", "cat"], 2, "'-1' is no size"),
     (["exec", "--joblog", "folder", "true"], 2, "'folder' is a directory"),
+    (["exec", "--joblog", LONG, "true"], 2, "cannot write to xxx"),
+    (["exec", "--joblog", "", "true"], 2, "'--joblog': a file without a name"),
+    (["exec", "--joblog", LOOP, "true"], 2, "cannot write to loop"),
     (["exec", "--joblog", "far.log", "--resume", "true"], 2, "is not of a job log"),
     (["exec", "--joblog", "notes", "--resume", "true"], 2, "line 1 of notes is not of a job log"),
     (["exec", "--input", "two", "--joblog", "two", "--overwrite", "true"], 2, "two is the input"),
@@ -275,6 +291,12 @@ def test_one_sentence_and_its_exit_code(
     assert says in line
     assert exit_code == code
     assert held(inside) == before
+
+
+def test_a_folder_that_a_service_cannot_make_is_one_sentence() -> None:
+    result = run("broker", "--bind", "tcp://127.0.0.1:0", "--coordination-dir", LONG)
+    assert "xxx: File name too long; name another file" in fails(result, 2)
+    assert result.stderr.count("\n") == 1
 
 
 def test_there_are_enough() -> None:

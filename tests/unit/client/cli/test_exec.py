@@ -411,7 +411,7 @@ def test_a_dry_run_prints_what_would_run(tmp_path: Path) -> None:
         (["--halt", "later", "true"], "--halt 'later' is not of the form"),
         (["--halt", "now,fail=0", "true"], "is not of the form"),
         (["--resume", "true"], "--resume needs --joblog FILE"),
-        (["--joblog", "no/such/dir/log", "true"], "cannot write no/such/dir/log"),
+        (["--joblog", "no/such/dir/log", "true"], "cannot write to no/such/dir/log"),
         (["--detach", "--keep-order", "true"], "--keep-order is for a run that is waited for"),
         (["--detach", "--joblog", "log", "true"], "--joblog is for a run that is waited for"),
         (["--detach", "--timeout", "1", "true"], "--timeout is for a run that is waited for"),
