@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from manyhands_shared import small_file
 from manyhands_shared.errors import ConfigError, ProtocolError
 from manyhands_shared.protocol import labels, requirements
 
@@ -131,7 +131,7 @@ class Requirements:
 
 def _read(path: str | os.PathLike[str]) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return small_file.read(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise ConfigError(f"{os.fspath(path)} cannot be read: {why}") from None

@@ -7,6 +7,7 @@ jobs alone, and tasks of other jobs find nothing of it.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -192,6 +193,9 @@ def _state(path: str) -> Any:
 
 def _read(place: str, path: str) -> bundle.DataFile:
     try:
+        # A pipe would be waited for, and a device may have no end.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as text
+            raise SubmitError(f"the file {path} of the tasks is no file, but a pipe or a device")
         with open(path, "rb") as file:  # noqa: PTH123 - as text
             data = file.read()
         return bundle.DataFile(place, os.access(path, os.X_OK), data)

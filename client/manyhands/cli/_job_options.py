@@ -187,7 +187,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         _TASK_OPTIONS[name]: value for name, value in options.items() if name in _TASK_OPTIONS
     }
     for path in chosen.get("files", ()):
-        _user_files.check_there(path, "--file")
+        _user_files.check_sendable(path, "--file")
     chosen["resources"] = dict(map(_amount, chosen.get("resources", ())))
     rest = {name: value for name, value in options.items() if name not in _TASK_OPTIONS}
     variables = dict(map(variable, chosen.get("environment", ())))

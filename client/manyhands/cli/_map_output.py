@@ -8,7 +8,7 @@ from typing import IO, Any, Self
 
 import click
 
-from manyhands.cli import _lines, _output
+from manyhands.cli import _lines, _output, _user_files
 from manyhands.cli._fingerprint import Fingerprint
 from manyhands.cli._lines import Done, Item, Reading
 from manyhands.cli._reader import LineReader
@@ -49,6 +49,7 @@ class Output:
         if self._fingerprint is not None:
             self._fingerprint.check()
         if self._resumes and self._path is not None and self._fingerprint is not None:
+            _user_files.check_has_end(self._path)
             self._done = _lines.read_output(self._path)
             self._fingerprint.load(code_may_differ=self._code_may_differ)
 

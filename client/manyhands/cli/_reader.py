@@ -9,13 +9,14 @@ import stat
 from collections.abc import Iterator
 from typing import Self
 
+from manyhands.cli._user_files import is_null
 from manyhands_shared.errors import ConfigError
 
 _CHUNK = 64 << 10
 _STDIN = "<stdin>"
 _BOM = b"\xef\xbb\xbf"
 #: A line beyond this is none: more than any task takes.
-_MOST_LINE = 1 << 30
+MOST_LINE = 1 << 30
 
 
 def is_same_file(source: str, other: str) -> bool:
@@ -27,6 +28,13 @@ def is_same_file(source: str, other: str) -> bool:
         return False
 
 
+def _is_endless(fd: int) -> bool:
+    """Whether a descriptor may have no end, as `/dev/zero`; a terminal has one, as typed."""
+    status = os.fstat(fd)
+    is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
+    return is_device and not is_null(status) and not os.isatty(fd)
+
+
 class LineReader:
     """Read lines without their ends. Another thread may stop it, also while it waits for a pipe.
 
@@ -35,7 +43,7 @@ class LineReader:
         end: what ends a line.
 
     Raises:
-        ConfigError: it cannot be opened.
+        ConfigError: it cannot be opened, or is a device.
     """
 
     def __init__(self, path: str, end: bytes = b"\n") -> None:
@@ -50,6 +58,9 @@ class LineReader:
             os.close(self._wake_in)
             shown = f"{self.name:.200}" or "a file without a name"
             raise ConfigError(f"cannot read {shown}: {error.strerror}") from None
+        if _is_endless(self._fd):
+            self.close()
+            raise ConfigError(f"cannot read {self.name}: it is a device; name a file or a pipe")
 
     def __enter__(self) -> Self:
         return self
@@ -107,8 +118,8 @@ class LineReader:
             if self._end not in data:
                 rest.append(data)
                 size += len(data)
-                if size > _MOST_LINE:
-                    raise ConfigError(f"{self.name} has a line of more than {_MOST_LINE} bytes")
+                if size > MOST_LINE:
+                    raise ConfigError(f"{self.name} has a line of more than {MOST_LINE} bytes")
                 continue
             whole, _, tail = data.rpartition(self._end)
             found = b"".join((*rest, whole)).split(self._end)

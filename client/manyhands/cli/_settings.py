@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_origin
 
+from manyhands_shared import small_file
 from manyhands_shared.config import constraints, hints
 from manyhands_shared.errors import ConfigError
 
@@ -46,11 +47,13 @@ def load_file(environ: Mapping[str, str] = os.environ) -> File:
                     _check_owner(os.fstat(file.fileno()))
                 import tomllib  # noqa: PLC0415 - for those who have such a file
 
-                return File(place, _without_zeros(tomllib.load(file)))
+                text = small_file.rest(file.fileno()).decode()
+                return File(place, _without_zeros(tomllib.loads(text)))
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the configuration file {place}: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"cannot read the configuration file {place}: {why}") from None
     if named:
         raise ConfigError(f"MANYHANDS_CONFIG names {named}, which is not there")
     return File(None, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,33 @@ def _is_writable(path: Path) -> bool:
     return not path.is_dir() and os.access(path, os.W_OK)
 
 
-def check_there(path: str, option: str) -> None:
-    """See whether there is a file or folder that `option` names.
+def check_sendable(path: str, option: str) -> None:
+    """See whether there is a file or folder that `option` names. Others may have no end.
 
     Raises:
         ConfigError: there is none.
     """
     try:
-        os.stat(path)  # noqa: PTH116 - "" is no name, and `Path` would make it one
+        mode = os.stat(path).st_mode  # noqa: PTH116 - "" is no name, and `Path` would make it one
     except OSError as error:
         raise ConfigError(f"{option} {shown(path)} cannot be read: {error.strerror}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ConfigError(f"{option} {shown(path)} is a pipe or a device; name a file or a folder")
+
+
+def check_has_end(path: Path) -> None:
+    """See whether a file, if there is one, can be read to its end: a device may have none.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if path.exists() and not path.is_file() and not is_null(path.stat()):
+        raise ConfigError(f"{shown(path)} is no file, so that a run cannot go on with it")
+
+
+def is_null(status: os.stat_result) -> bool:
+    """Whether this is `/dev/null`."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116
 
 
 def make_folder(path: Path) -> None:

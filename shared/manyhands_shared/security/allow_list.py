@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyhands_shared import small_file
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.security.private_files import private
 from manyhands_shared.security.role_key import check_name, check_public, check_role
 from manyhands_shared.transport.peer_credentials import is_trusted
 
 _HEADER = "# public keys that the broker lets in; changed with: manyhands keys allow, revoke\n"
+#: A key has a hundred.
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,14 @@ def read(path: Path, *, to_admit: bool = False) -> tuple[Allowed, ...]:
         ConfigError: others own the file or can write it, or a line of it cannot be read.
     """
     try:
-        with path.open(encoding="ascii") as file:
+        with path.open("rb") as file:
             found = os.fstat(file.fileno())
-            lines = file.read().splitlines()
+            lines = small_file.rest(file.fileno(), _MOST_BYTES).decode("ascii").splitlines()
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the allow-list {path}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the allow-list {path}: {why}") from None
     if not is_trusted(found.st_uid) and (to_admit or os.geteuid() != 0):
         raise ConfigError(
             f"the allow-list {path} is user {found.st_uid}'s, who could let anybody in; it must be this "

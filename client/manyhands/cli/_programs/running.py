@@ -233,6 +233,7 @@ def _done(log: Path | None, old: str | None) -> joblog.Done | None:
         return None
     _user_files.check_writable(log)
     if old in ("resume", "resume-failed"):
+        _user_files.check_has_end(log)
         return joblog.read(log, failed_again=old == "resume-failed")
     if old is None and log.is_file() and log.stat().st_size:
         raise ConfigError(

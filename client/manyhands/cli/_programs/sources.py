@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from manyhands.cli._reader import LineReader
+from manyhands.cli._reader import MOST_LINE, LineReader
 from manyhands_shared.errors import ConfigError
 
 _MARK = re.compile(r"(:::|::::)(\+?)")
@@ -142,6 +142,7 @@ def blocks(reader: LineReader, size: int, count: int) -> Iterator[bytes]:
         while len(rest) >= size and (end := rest.rfind(b"\n", 0, size) + 1 or rest.find(b"\n") + 1):
             yield bytes(rest[:end])
             del rest[:end]
+        _check_block(rest, reader)
     if rest:
         yield bytes(rest)
 
@@ -158,8 +159,14 @@ def _counted(reader: LineReader, count: int) -> Iterator[bytes]:
                 rest.clear()
                 begin, left = end, count
         rest += data[begin:]
+        _check_block(rest, reader)
     if rest:
         yield bytes(rest)
+
+
+def _check_block(block: bytearray, reader: LineReader) -> None:
+    if len(block) > MOST_LINE:
+        raise ConfigError(f"{reader.name} has a block of more than {MOST_LINE} bytes")
 
 
 def numbered(inputs: Iterable[Inputs], *, is_array: bool = False) -> Iterator[Item]:

@@ -9,6 +9,7 @@ from typing import Any
 from manyhands.loadtest.report import numbers
 from manyhands.loadtest.report.tables import Table, calm
 from manyhands.loadtest.run import DOCUMENT_VERSION
+from manyhands_shared import small_file
 from manyhands_shared.errors import ConfigError
 from manyhands_shared.text import amount
 
@@ -20,7 +21,7 @@ def load(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is of another kind or version.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(small_file.read(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read: {error}; name a report.json of a load test"

@@ -6,9 +6,12 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from harness.processes import eventually
 from manyhands._code import surroundings
 from manyhands._code.file_state import signature
+from manyhands_shared.errors import SubmitError
 
 
 def test_a_file_with_a_time_in_the_future_is_not_read_again_for_ever(tmp_path: Path) -> None:
@@ -44,3 +47,11 @@ def test_a_file_that_is_written_again_as_it_was_is_the_same_bundle(tmp_path: Pat
         file.write_bytes(content)
         code._until = 0.0  # the pause between two looks is over
         assert (code.current() is first) is same
+
+
+def test_a_pipe_among_the_files_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    wanted = surroundings.wanted([tmp_path], None, None)
+    assert wanted is not None
+    with pytest.raises(SubmitError, match="pipe of the tasks is no file, but a pipe or a device"):
+        surroundings.SurroundedCode(wanted).current()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhands.cli._programs import sources
+from manyhands.cli._reader import LineReader
 from manyhands_shared.errors import ConfigError
 
 
@@ -48,3 +50,14 @@ def test_an_array_is_refused_if_and_only_if_a_number_is_in_two_of_its_parts(
 
 def test_many_numbers_are_compared_in_a_moment() -> None:
     assert sum(1 for _ in sources.array(",".join(map(str, range(50_000))))) == 50_000
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_block_that_has_no_end_is_refused(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"a\n" + b"x" * 200_000)
+    monkeypatch.setattr(sources, "MOST_LINE", 100_000)
+    with LineReader(str(source)) as reader, pytest.raises(ConfigError, match="more than 100000"):
+        list(sources.blocks(reader, 1, count))
