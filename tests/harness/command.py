@@ -42,6 +42,18 @@ def run(
     return done
 
 
+def in_shell(line: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell to its end; `env` comes on top of the test's own."""
+    return subprocess.run(
+        ["sh", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
 def start(
     *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from manyhands.cli import _user_files
+from manyhands.cli._reader import is_same_file
 from manyhands_shared.errors import ConfigError
 
 _EVERY = 1_000
@@ -37,12 +38,16 @@ class Fingerprint:
         self._file: IO[str] | None = None
         self.begin()
 
-    def check(self) -> None:
+    def check(self, source: str) -> None:
         """See whether `open` can write it.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it cannot, or would replace the input.
         """
+        if is_same_file(source, str(self._path)):
+            raise ConfigError(
+                f"{self._path} is the input, and stands beside the output; name another --output"
+            )
         _user_files.check_writable(self._path)
 
     def begin(self) -> None:

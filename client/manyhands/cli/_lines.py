@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from manyhands.cli import _output, _user_files
 from manyhands.cli._bitmap import Bitmap
-from manyhands.cli._reader import LineReader, is_same_file
+from manyhands.cli._reader import LineReader, check_streams, is_same_file
 from manyhands_shared.errors import ConfigError
 
 #: Positional and keyword arguments of one call.
@@ -114,6 +114,8 @@ def check_output(sink: IO[str], source: str | None, *, may_hold: bool, words: st
             (`may_hold`); `words` say what to do then.
     """
     path = Path(sink.name)
+    if source is not None:
+        check_streams(source)
     if sink.name == "-":
         return
     if source is not None and is_same_file(source, sink.name):

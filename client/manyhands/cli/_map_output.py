@@ -47,7 +47,7 @@ class Output:
         """
         _lines.check_output(self._sink, source, may_hold=self._may_hold, words=_WORDS)
         if self._fingerprint is not None:
-            self._fingerprint.check()
+            self._fingerprint.check(source)
         if self._resumes and self._path is not None and self._fingerprint is not None:
             _user_files.check_has_end(self._path)
             self._done = _lines.read_output(self._path)

@@ -19,13 +19,27 @@ _BOM = b"\xef\xbb\xbf"
 MOST_LINE = 1 << 30
 
 
-def is_same_file(source: str, other: str) -> bool:
-    """Whether an input, or stdin if that is ``-``, is another file by whatever name; not for devices."""
+def is_same_file(source: str, other: str | int) -> bool:
+    """Whether an input, or stdin if that is ``-``, is another file by whatever name; not for devices.
+
+    `other` is a name or a descriptor.
+    """
     try:
         status = os.fstat(0) if source == "-" else os.stat(source)  # noqa: PTH116 - beside that
         return stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(other))  # noqa: PTH116
     except (OSError, ValueError):
         return False
+
+
+def check_streams(source: str) -> None:
+    """See that what this process prints does not go into the input: there would be no end to it.
+
+    Raises:
+        ConfigError: it does, as with ``< x >> x``.
+    """
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if is_same_file(source, descriptor):
+            raise ConfigError(f"{name} goes to the input; write it to another file")
 
 
 def _is_endless(fd: int) -> bool:

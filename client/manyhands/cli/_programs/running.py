@@ -19,7 +19,7 @@ from manyhands.cli._job_options import split, variable
 from manyhands.cli._programs import joblog, sources
 from manyhands.cli._programs.halting import Halting
 from manyhands.cli._programs.sources import Item
-from manyhands.cli._reader import LineReader, is_same_file
+from manyhands.cli._reader import LineReader, check_streams, is_same_file
 from manyhands_shared.errors import ConfigError, ManyhandsError
 from manyhands_shared.processes import thread_start
 from manyhands_shared.programs import task, template
@@ -48,12 +48,12 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
     log, old = given.pop("joblog"), given.pop("old")
     if old and log is None:
         _wrong(f"--{old} needs --joblog FILE")
-    command, groups = sources.split(words)
+    command, groups, files = sources.split(words)
     if not command:
         _wrong("there is no command before the inputs")
     keep_order, jobs, timeout = (given.pop(name) for name in ("keep_order", "jobs", "timeout"))
     with contextlib.ExitStack() as stack:
-        tasks = _Tasks(command, groups, given, stack)
+        tasks = _Tasks(command, groups, files, given, stack)
         program = _program(tasks, given)
         name = given.pop("name") or Path(command[0]).name[:100]
         if dry_run:
@@ -117,6 +117,7 @@ class _Tasks:
         self,
         command: list[str],
         groups: list[list[Any]],
+        files: list[str],
         given: dict[str, Any],
         stack: contextlib.ExitStack,
     ) -> None:
@@ -126,7 +127,10 @@ class _Tasks:
             # As GNU parallel: what comes through a pipe are the inputs.
             source = "-"
         self._is_piped = pipe is not None
-        self._source = source if pipe is None else pipe
+        #: Names of the files that are read; ``-`` is stdin.
+        self._read = [*files, *(name for name in (source, pipe) if name is not None)]
+        for name in self._read:
+            check_streams(name)
         named = [
             name for name, value in (("--array", array), ("--pipe", pipe)) if value is not None
         ]
@@ -181,7 +185,7 @@ class _Tasks:
 
     def check_is_not_read(self, log: Path | None) -> None:
         """Refuse a log that is the input: to write it would destroy that."""
-        if log is not None and self._source and is_same_file(self._source, str(log)):
+        if log is not None and any(is_same_file(name, str(log)) for name in self._read):
             raise ConfigError(f"{log} is the input; name another file for --joblog")
 
     def stop(self) -> None:
@@ -207,6 +211,8 @@ def _program(tasks: _Tasks, given: dict[str, Any]) -> Program:
             _wrong(
                 f"--{name} {path} is one file for all tasks; put %t in its name, as in out/%t.txt"
             )
+        if path and path == files["stdin"] and path != os.devnull:
+            _wrong(f"--{name} {path} is what --stdin reads; name another file")
     directory = given.pop("cwd")
     variables = dict(map(variable, given.pop("variables")))
     return Program(

@@ -29,8 +29,10 @@ class Item:
     data: bytes | None = None
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]]]:
-    """A command, and the sources behind it: groups, in which those are that ``+`` links.
+def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]], list[str]]:
+    """A command, the sources behind it, and the files among these.
+
+    The sources are in groups, in which those are that ``+`` links.
 
     Raises:
         ConfigError: a source that cannot be read or names no file, or a link to nothing.
@@ -38,6 +40,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]]]:
     marks = [place for place, word in enumerate(words) if _MARK.fullmatch(word)]
     command = list(words[: marks[0]] if marks else words)
     groups: list[list[Iterable[str]]] = []
+    files: list[str] = []
     for begin, end in itertools.pairwise([*marks, len(words)]):
         match = _MARK.fullmatch(words[begin])
         assert match is not None
@@ -49,13 +52,14 @@ def split(words: Sequence[str]) -> tuple[list[str], list[list[Iterable[str]]]]:
                     f"{words[begin]} names no file; put the files of inputs behind it"
                 )
             sources = [_file(path) for path in given]
+            files += given
         if match[2] and not groups:
             raise ConfigError(f"{words[begin]} links to a source before it, and there is none")
         if match[2]:
             groups[-1] += sources
         else:
             groups += [[source] for source in sources]
-    return command, groups
+    return command, groups, files
 
 
 def combined(groups: Sequence[Sequence[Iterable[str]]]) -> Iterator[Inputs]:

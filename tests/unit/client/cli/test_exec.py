@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.command import COMMAND, fails, run, running
+from harness.command import COMMAND, fails, in_shell, run, running
 from harness.processes import eventually, has_ended, without_waits
 from harness.threads import Worker, starve
 from manyhands import Client, LocalCluster
@@ -32,17 +32,6 @@ def pids(folder: Path, count: int) -> list[int]:
 
 def all_gone(processes: list[int]) -> None:
     eventually(lambda: all(map(has_ended, processes)), timeout=100, what="no process is left")
-
-
-def in_shell(line: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["sh", "-c", line],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, **env},
-    )
 
 
 def test_a_program_runs_once_and_its_output_comes_back(named: dict[str, str]) -> None:
@@ -130,21 +119,6 @@ def test_blocks_of_lines_are_the_input_as_it_is(named: dict[str, str], tmp_path:
     assert result.returncode == 0, result.stderr
     found = [(tmp_path / name).read_bytes() for name in ("1", "2", "3")]
     assert found == [b"\xef\xbb\xbfa\r\n\n", long + b"\nb\n", b"\xff"]
-
-
-def test_an_input_on_stdin_is_no_place_for_a_log_or_an_output(
-    named: dict[str, str], tmp_path: Path
-) -> None:
-    both = tmp_path / "both"
-    both.write_text("1\n2\n3\n")
-    for words in (
-        ["exec", "--overwrite", "--joblog", "both", "true"],
-        ["map", "math:sqrt", "--overwrite", "--output", "both"],
-    ):
-        done = in_shell(f"cd {tmp_path}; {shlex.join([*COMMAND, *words])} < both", named)
-        assert done.returncode == 2
-        assert "both is the input; name another file" in done.stderr
-    assert both.read_text() == "1\n2\n3\n"
 
 
 def test_a_program_has_no_descriptors_of_the_child(named: dict[str, str]) -> None:
