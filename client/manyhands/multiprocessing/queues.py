@@ -13,7 +13,7 @@ from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._objects.feeder import FedQueue
 from manyhands.multiprocessing._objects.queue_ends import ReadingEnd, WritingEnd, size
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX
-from manyhands.multiprocessing._objects.shared_object import State, time_limit, unpickled
+from manyhands.multiprocessing._objects.shared_object import time_limit
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import Response
 
@@ -55,8 +55,14 @@ class Queue(_Queue):
         self._used = False
         self._ignore_epipe = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self._maxsize, self._shared.pickled())
+    # Classes that derive from this one add to the state, as they do with the standard library's.
+    def __getstate__(self) -> Any:
+        return self._ignore_epipe, self._maxsize, self._shared
+
+    def __setstate__(self, state: Any) -> None:
+        ignore_epipe, maxsize, shared = state
+        self._adopt(maxsize, shared)
+        self._ignore_epipe = ignore_epipe
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put an object as it is now.
@@ -177,8 +183,12 @@ class SimpleQueue(_SimpleQueue):
         self._writer = WritingEnd()
         self._poll = self._reader.poll
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt_simple, (type(self), self._shared.pickled())
+    def __getstate__(self) -> Any:
+        return (self._shared,)
+
+    def __setstate__(self, state: Any) -> None:
+        (shared,) = state
+        self._adopt(shared)
 
     def close(self) -> None:
         """Close it, for this process."""
@@ -199,19 +209,6 @@ class SimpleQueue(_SimpleQueue):
             raise OSError("handle is closed")
         self._shared.check_program()
         self._shared.put_and_wait(reduction.dumps(obj).payload)
-
-
-def _rebuilt(cls: type[Queue], maxsize: int, state: State) -> Queue:
-    """Return a queue of another process of this program."""
-    made = cls.__new__(cls)
-    made._adopt(maxsize, unpickled(FedQueue, state))
-    return made
-
-
-def _rebuilt_simple(cls: type[SimpleQueue], state: State) -> SimpleQueue:
-    made = cls.__new__(cls)
-    made._adopt(unpickled(FedQueue, state))
-    return made
 
 
 def __getattr__(name: str) -> Any:

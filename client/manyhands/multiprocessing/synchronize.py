@@ -164,12 +164,6 @@ class Event(_standard.Event):
         del ctx
         self._shared = SharedObject(Kind.EVENT, [], "Event")
 
-    def __getstate__(self) -> State:
-        return self._shared.pickled()
-
-    def __setstate__(self, state: State) -> None:
-        self._shared = unpickled(SharedObject, state)
-
     def is_set(self) -> bool:
         """Return whether it is set."""
         return self._wait(False, None)
@@ -209,11 +203,10 @@ class Barrier(_standard.Barrier):
         self._parties, self._action, self._timeout, self._shared = parties, action, timeout, shared
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._parties, self._action, self._timeout, self._shared.pickled()
+        return self._parties, self._action, self._timeout, self._shared
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._parties, self._action, self._timeout, shared = state
-        self._shared = unpickled(SharedObject, shared)
+        self._parties, self._action, self._timeout, self._shared = state
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until all have arrived; return which of them this thread is, 0 to `parties` - 1.

@@ -137,6 +137,9 @@ class SharedObject:
         except SharedStateLost as error:
             raise self._lost(str(error)) from None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpickled, (type(self), self.pickled())
+
     def pickled(self) -> State:
         """Return what makes `unpickled` the same object in another process of this program."""
         self._channel()

@@ -39,6 +39,55 @@ def test_classes_are_the_standard_library_s(members: Members) -> None:
     assert SimpleQueue.__class_getitem__(int).__origin__ is SimpleQueue
 
 
+class CountedQueue(JoinableQueue):
+    """What programs write that want a size everywhere: more state in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.counted = Lock()
+
+    def __getstate__(self) -> Any:
+        return {"parent": super().__getstate__(), "counted": self.counted}
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state["parent"])
+        self.counted = state["counted"]
+
+
+class NamedQueue(SimpleQueue):
+    """The other way: more state behind that of the base."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name, self.forgotten = "a name", "not in the state"
+
+    def __getstate__(self) -> Any:
+        return (*super().__getstate__(), self.name)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[:-1])
+        self.name = state[-1]
+
+
+def test_classes_that_derive_from_queues_add_to_their_state(members: Members) -> None:
+    counted, named = CountedQueue(), NamedQueue()
+    counted.put(1)
+    named.put(2)
+    counted_2, named_2 = copied((counted, named))
+    assert (type(counted_2), type(named_2)) == (CountedQueue, NamedQueue)
+    with counted.counted:
+        assert not counted_2.counted.acquire(False)
+    assert (counted_2._maxsize, named_2.name) == (3, "a name")
+    assert not hasattr(named_2, "forgotten")
+    assert (counted_2.get(), named_2.get()) == (1, 2)
+
+
+def test_a_queue_s_marks_for_concurrent_futures_travel(members: Members) -> None:
+    queue = Queue()
+    queue._ignore_epipe = True
+    assert copied(queue)._ignore_epipe
+
+
 @pytest.mark.parametrize("made", [Queue, JoinableQueue, SimpleQueue])
 def test_items_come_in_order_to_any_member(members: Members, made: Callable[[], Any]) -> None:
     queue = made()

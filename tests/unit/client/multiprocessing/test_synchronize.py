@@ -285,6 +285,72 @@ def test_what_is_unpickled_is_the_same_object_here(members: Members) -> None:
     assert {barrier_2.wait(), worker.result()} == {0, 1}
 
 
+class NamedEvent(Event):
+    """The standard library's event has no pickling of its own: attributes travel."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class NumberedEvent(NamedEvent):
+    """It is pickled by its attributes, and so may a class that derives from it do."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "name": "in the state"}
+
+
+class NamedLock(Lock):
+    """More state beside that of the base."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.forgotten = name, "not in the state"
+
+    def __getstate__(self) -> Any:
+        return super().__getstate__(), self.name
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[0])
+        self.name = state[1]
+
+
+class NamedBarrier(Barrier):
+    """The same of a barrier."""
+
+    name = ""
+
+    def __getstate__(self) -> Any:
+        return (*super().__getstate__(), self.name)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[:-1])
+        self.name = state[-1]
+
+
+def test_classes_that_derive_from_these_add_to_their_state(members: Members) -> None:
+    event, numbered, lock, barrier = (
+        NamedEvent("e"),
+        NumberedEvent("n"),
+        NamedLock("l"),
+        NamedBarrier(2),
+    )
+    barrier.name = "b"
+    event_2, numbered_2, lock_2, barrier_2 = copied((event, numbered, lock, barrier))
+    assert (type(event_2), type(lock_2), type(barrier_2)) == (NamedEvent, NamedLock, NamedBarrier)
+    assert (event_2.name, lock_2.name, barrier_2.name) == ("e", "l", "b")
+    assert numbered_2.name == "in the state"
+    assert not hasattr(lock_2, "forgotten")
+    event.set()
+    numbered.set()
+    with lock:
+        assert event_2.is_set()
+        assert numbered_2.is_set()
+        assert not lock_2.acquire(False)
+    barrier.abort()
+    assert barrier_2.broken
+
+
 def test_two_threads_that_unpickle_one_object_have_the_same_and_have_it_whole(
     members: Members,
 ) -> None:
