@@ -133,6 +133,64 @@ def test_memory_with_a_name(run: Run) -> None:
     ]
 
 
+def test_views_names_and_sizes_are_the_standard_library_s(tmp_path: Path) -> None:
+    script = Script(
+        tmp_path,
+        """
+        import multiprocessing.shared_memory as standard
+        import numpy as np
+        from manyhands.multiprocessing import shared_memory
+
+        VIEWS = (
+            memoryview,
+            lambda buffer: buffer[:3],
+            lambda buffer: buffer.cast("i"),
+            lambda buffer: np.frombuffer(buffer, dtype="u1"),
+            lambda buffer: np.frombuffer(buffer[2:5], dtype="u1"),
+        )
+        NAMES = ("a/b", "a/", "", "/", "a" * 256, "no_such_memory", 5, b"a")
+
+        def close(memory):
+            try:
+                memory.close()
+            except BufferError as error:
+                return str(error), memory._buf is None, memory._mmap is None
+            return "closed", memory._buf is None, memory._mmap is None
+
+        def behaviour(module):
+            for view in VIEWS:
+                memory = module.SharedMemory(create=True, size=16)
+                other = view(memory.buf)
+                yield memory.buf.format, memory.buf.shape, memory.buf.readonly
+                yield close(memory)
+                yield other.nbytes
+                yield close(memory)
+                del other
+                yield close(memory)
+                memory.unlink()
+            for name in NAMES:
+                for create in (False, True)[: 1 + (name != "no_such_memory")]:
+                    try:
+                        made = module.SharedMemory(name, create=create, size=1)
+                    except (OSError, TypeError, ValueError) as error:
+                        yield type(error), str(error)
+            first = module.SharedMemory("/of_manyhands", create=True, size=1)
+            first.buf[0] = 7
+            second = module.SharedMemory("of_manyhands")
+            yield first.name, second.name, second.buf[0]
+            first.close()
+            second.close()
+            second.unlink()
+
+        for ours, theirs in zip(behaviour(shared_memory), behaviour(standard), strict=True):
+            if ours != theirs:
+                print(ours, theirs)
+    """,
+    )
+    code, err = script.finish()
+    assert (code, script.lines) == (0, []), err
+
+
 def test_writes_without_a_lock_are_seen_soon(run: Run) -> None:
     script = run("""
         def work(told, seen):
