@@ -13,7 +13,7 @@ from manyhands.multiprocessing import reduction
 from manyhands.multiprocessing._objects.feeder import FedQueue
 from manyhands.multiprocessing._objects.queue_ends import ReadingEnd, WritingEnd, size
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX
-from manyhands.multiprocessing._objects.shared_object import time_limit
+from manyhands.multiprocessing._objects.shared_object import c_int, time_limit
 from manyhands_shared.coordination.kinds import Kind, Operation, Outcome
 from manyhands_shared.protocol.messages.coordination import Response
 
@@ -41,9 +41,9 @@ class Queue(_Queue):
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         del ctx
-        bounded = 0 < maxsize < SEM_VALUE_MAX
-        shared = FedQueue(Kind.QUEUE, [maxsize if bounded else 0], type(self).__name__)
-        self._adopt(maxsize if bounded else SEM_VALUE_MAX, shared)
+        maxsize = SEM_VALUE_MAX if maxsize <= 0 else c_int(maxsize)
+        facts = [maxsize if maxsize < SEM_VALUE_MAX else 0]
+        self._adopt(maxsize, FedQueue(Kind.QUEUE, facts, type(self).__name__))
 
     def _adopt(self, maxsize: int, shared: FedQueue) -> None:
         self._maxsize, self._shared = maxsize, shared

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from multiprocessing import synchronize as _standard
+from numbers import Real
 from typing import Any
 
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX, SemLock
@@ -19,7 +20,7 @@ from manyhands.multiprocessing._objects.shared_object import (
     time_limit,
     unpickled,
 )
-from manyhands_shared.coordination.kinds import KEY_BYTES, Kind, Operation, Outcome
+from manyhands_shared.coordination.kinds import KEY_BYTES, MAX_PARTIES, Kind, Operation, Outcome
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
@@ -197,9 +198,7 @@ class Barrier(_standard.Barrier):
         ctx: Any = None,
     ) -> None:
         del ctx
-        if parties < 1:
-            raise ValueError("parties must be > 0")
-        shared = SharedObject(Kind.BARRIER, [parties], "Barrier")
+        shared = SharedObject(Kind.BARRIER, [_needed(parties)], "Barrier")
         self._parties, self._action, self._timeout, self._shared = parties, action, timeout, shared
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -265,6 +264,16 @@ class Barrier(_standard.Barrier):
     def broken(self) -> bool:
         """Whether it is broken."""
         return self._look()[1]
+
+
+def _needed(parties: Any) -> int:
+    """Return how many have to arrive at a barrier of `parties`.
+
+    The standard library takes a number that never arrives, and waits. Programs without workers do so.
+    """
+    if isinstance(parties, Real) and 0 < parties == int(parties):
+        return int(parties)
+    return MAX_PARTIES
 
 
 def __getattr__(name: str) -> Any:

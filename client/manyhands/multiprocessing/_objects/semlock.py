@@ -19,7 +19,12 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from manyhands.multiprocessing._objects.delegation import Delegation
-from manyhands.multiprocessing._objects.shared_object import SharedObject, known_objects, time_limit
+from manyhands.multiprocessing._objects.shared_object import (
+    SharedObject,
+    c_int,
+    known_objects,
+    time_limit,
+)
 from manyhands.multiprocessing._processes import membership
 from manyhands.multiprocessing._processes.unsaid import taken
 from manyhands_shared.coordination.kinds import MAX_VALUE, Kind, Operation, Outcome
@@ -80,7 +85,9 @@ class SemLock(SharedObject):
 
         Raises:
             OSError: the value is out of bounds (`EINVAL`).
+            OverflowError, TypeError: as `c_int` does.
         """
+        value, maxvalue = c_int(value), c_int(maxvalue)
         if not 0 <= value <= maxvalue <= SEM_VALUE_MAX:
             raise OSError(errno.EINVAL, "Invalid argument")
         if label in ("Lock", "RLock"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import operator
 import os
 import sys
 import threading
@@ -32,6 +33,7 @@ from manyhands_shared.protocol.messages.coordination import Response
 #: A wait with a time is ended by the keeper. Should its word be late, the caller goes on without it.
 _LATE_SECONDS = 0.04
 _PACKAGE = "manyhands.multiprocessing."
+_C_INTS = 1 << 31
 
 #: Keys of objects that nothing refers to any more, and the secrets of their programs.
 #: A finalizer may run in the middle of an operation, so it says nothing itself.
@@ -48,9 +50,30 @@ class Known(IntEnum):
 
 
 def time_limit(timeout: float | None) -> float | None:
-    """Return a time-out as the keeper takes it: not below zero, and none where it would never come."""
-    seconds = None if timeout is None else max(0.0, float(timeout))
+    """Return a time-out as the keeper takes it: not below zero, and none where it would never come.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if timeout is None:
+        return None
+    # `float` would take text as well.
+    seconds = max(0.0, math.ldexp(timeout, 0))
     return None if seconds == math.inf else seconds
+
+
+def c_int(value: int) -> int:
+    """Return a number as the standard library's semaphores take it, NumPy's among them.
+
+    Raises:
+        TypeError: it is no whole number.
+        OverflowError: it is too large.
+    """
+    number = operator.index(value)
+    if not -_C_INTS <= number < _C_INTS:
+        raise OverflowError("Python int too large to convert to C int")
+    # A `bool` would not be a number to the keeper.
+    return int(number)
 
 
 class SharedObject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing as standard_module
 import os
 import pickle
 import select
@@ -134,6 +135,22 @@ def test_who_does_not_want_to_wait_is_told(members: Members) -> None:
     assert [queue.get(), queue.get(), queue.get()] == [1, 2, 3]
     worker.result()
     assert queue.qsize() == 0
+
+
+def test_sizes_are_the_standard_library_s(members: Members) -> None:
+    sizes: list[Any] = [-1, 0, 3, (1 << 31) - 1, np.int64(3), True]
+    for made in (Queue, JoinableQueue):
+        for size in sizes:
+            theirs: Any = standard_module.Queue(size)
+            assert made(size)._maxsize == theirs._maxsize
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            made(1.5)  # type: ignore[arg-type]
+        with pytest.raises(OverflowError, match="Python int too large to convert to C int"):
+            made(1 << 31)
+        queue = made(True)
+        queue.put(1)
+        with pytest.raises(Full):
+            queue.put_nowait(2)
 
 
 def test_what_cannot_be_pickled_is_reported_and_dropped(

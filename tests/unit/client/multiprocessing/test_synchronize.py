@@ -11,6 +11,7 @@ import time
 from multiprocessing import synchronize as standard_synchronize
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.brokers.local_broker import LocalChannel, Members
@@ -72,8 +73,38 @@ def test_errors_are_the_standard_library_s(members: Members) -> None:
         Condition().notify()
     with pytest.raises(OSError, match="Invalid argument"):
         Semaphore(-1)
-    with pytest.raises(ValueError, match="parties must be > 0"):
-        Barrier(0)
+    for made in (Semaphore, BoundedSemaphore):
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            made(1.5)  # type: ignore[arg-type]
+        with pytest.raises(OverflowError, match="Python int too large to convert to C int"):
+            made(1 << 31)
+    text: Any = "1"
+    for wait in (Lock().acquire, Event().wait):
+        with pytest.raises(TypeError, match="must be real number, not str"):
+            wait(timeout=text)
+
+
+def test_numbers_may_be_numpy_s_and_true(members: Members) -> None:
+    no_time: Any = np.float32(0)
+    pairs: list[Any] = [(np.int32(2), np.int64(1)), (2, True)]
+    for two, one in pairs:
+        assert Semaphore(two).get_value() == 2
+        assert BoundedSemaphore(one).acquire(timeout=no_time)
+        assert Barrier(one).wait() == 0
+        with pytest.raises(ValueError, match="too many times"):
+            BoundedSemaphore(one).release()
+
+
+@pytest.mark.parametrize("parties", [0, -1, 1.5])
+def test_a_barrier_that_can_never_open_is_made_and_waits(members: Members, parties: Any) -> None:
+    theirs, ours = standard.Barrier(parties), Barrier(parties)
+    for barrier in (theirs, ours):
+        assert barrier.parties == parties
+        assert barrier.n_waiting == 0
+        with pytest.raises(threading.BrokenBarrierError):
+            barrier.wait(0)
+    # One of a whole number opens, whatever its type.
+    assert Barrier(1.0).wait() == 0  # type: ignore[arg-type]
 
 
 def test_a_lock_waits_and_times_out(members: Members) -> None:
