@@ -7,6 +7,7 @@ arguments are the same. Their state is kept by the broker; an operation is one r
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import synchronize as _standard
@@ -198,6 +199,8 @@ class Barrier(_standard.Barrier):
         ctx: Any = None,
     ) -> None:
         del ctx
+        if sys.version_info >= (3, 13) and parties < 1:
+            raise ValueError("parties must be > 0")
         shared = SharedObject(Kind.BARRIER, [_needed(parties)], "Barrier")
         self._parties, self._action, self._timeout, self._shared = parties, action, timeout, shared
 
@@ -269,9 +272,10 @@ class Barrier(_standard.Barrier):
 def _needed(parties: Any) -> int:
     """Return how many have to arrive at a barrier of `parties`.
 
-    The standard library takes a number that never arrives, and waits. Programs without workers do so.
+    Before Python 3.13 the standard library takes a number that never arrives, and waits.
     """
-    if isinstance(parties, Real) and 0 < parties == int(parties):
+    is_number = isinstance(parties, Real)
+    if is_number and 0 < parties <= MAX_PARTIES and parties == int(parties):
         return int(parties)
     return MAX_PARTIES
 
