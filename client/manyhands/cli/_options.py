@@ -38,6 +38,20 @@ _DURATIONS = (
 )
 
 
+class _Named(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The name or id of something that the broker knows."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("it is empty; see: manyhands jobs, manyhands nodes", param, ctx)
+        return value
+
+
+NAMED = _Named()
+
+
 def config_options(
     kind: type, command: str, names: Iterable[str] = ()
 ) -> Callable[[Decorated], Decorated]:

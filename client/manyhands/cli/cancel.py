@@ -8,7 +8,7 @@ import click
 
 from manyhands import Client
 from manyhands.cli import _completing, _output
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands.job import ENDED_STATES
 from manyhands_shared.errors import Refused
@@ -24,7 +24,9 @@ from manyhands_shared.errors import Refused
         ),
     ),
 )
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_completing.jobs)
+@click.argument(
+    "jobs", nargs=-1, required=True, metavar="JOB...", type=NAMED, shell_complete=_completing.jobs
+)
 @client_options("cancel")
 @json_option
 def command(*, jobs: tuple[str, ...], json: bool, **connection: Any) -> None:

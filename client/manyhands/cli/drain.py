@@ -11,7 +11,7 @@ import click
 from manyhands.cli import _completing, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import Refused
 from manyhands_shared.text import amount
@@ -29,7 +29,12 @@ _POLL_SECONDS = 0.5
     examples=(("before its host is switched off", "manyhands drain node-1 --wait"),),
 )
 @click.argument(
-    "nodes", nargs=-1, required=True, metavar="NODE...", shell_complete=_completing.nodes
+    "nodes",
+    nargs=-1,
+    required=True,
+    metavar="NODE...",
+    type=NAMED,
+    shell_complete=_completing.nodes,
 )
 @click.option("--wait", is_flag=True, help="Until they have left.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from manyhands.cli import _completing, _output, _user_files
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._user_files import FILE
 from manyhands.cli._verb import Verb
 from manyhands_shared.text import amount
@@ -21,7 +21,7 @@ from manyhands_shared.text import amount
         ("open it at https://ui.perfetto.dev", "manyhands export 4f0c --chrome-trace job.json"),
     ),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @click.option(
     "--chrome-trace",
     "trace",

@@ -255,7 +255,7 @@ def _save(folder: Path, document: dict[str, Any], comparison: Table | None) -> N
         ):
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise JobFailed(f"the report cannot be written to {folder}: {error}") from None
+        raise JobFailed(f"the report cannot be written to {folder}: {error.strerror}") from None
     _output.note(f"the report is in {folder / 'report.html'}")
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manyhands.cli import _completing, _output
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._errors import JobFailed
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
+from manyhands_shared.text import amount
 
 if TYPE_CHECKING:
     from manyhands import Job
@@ -29,7 +31,7 @@ _POLL_SECONDS = 0.5
         ("of one task", "manyhands logs 4f0c --task 17"),
     ),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @click.option(
     "--last",
     type=click.IntRange(1, 100_000),
@@ -59,6 +61,8 @@ def command(
         raise click.UsageError("--follow prints lines as they come, and --json one document")
     with _connect.client(**connection) as client:
         found = client.attach(_named.find(client, job)["id"])
+        if task is not None and task >= found.tasks:
+            raise JobFailed(f"job {found.id} has {amount(found.tasks, 'task')}, numbered from 0")
         pieces = found.output(last, task=task)
         if json:
             failures = client.query("history", id=found.id).get("failures")

@@ -11,7 +11,7 @@ import click
 
 from manyhands.cli import _completing, _output, _user_files
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.text import amount
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         ("", "manyhands profile 4f0c --seconds 30 --svg hot.svg --speedscope hot.json"),
     ),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 60),

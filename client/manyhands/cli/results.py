@@ -9,7 +9,7 @@ import click
 from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options, nan_option, output_option, summary_option
+from manyhands.cli._options import NAMED, client_options, nan_option, output_option, summary_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.errors import ResultWithheld
 from manyhands_shared.text import amount
@@ -23,7 +23,7 @@ from manyhands_shared.text import amount
         ("in the order of the tasks", "manyhands results 4f0c | jq -s 'sort_by(.index)[].result'"),
     ),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @output_option
 @click.option("--overwrite", is_flag=True, help="Replace what --output holds.")
 @click.option(

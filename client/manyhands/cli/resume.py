@@ -7,12 +7,14 @@ from typing import Any
 import click
 
 from manyhands.cli import _completing
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 
 
 @click.command(cls=Verb, name="resume", examples=(("", "manyhands resume 4f0c"),))
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_completing.jobs)
+@click.argument(
+    "jobs", nargs=-1, required=True, metavar="JOB...", type=NAMED, shell_complete=_completing.jobs
+)
 @client_options("resume")
 @json_option
 def command(*, jobs: tuple[str, ...], json: bool, **connection: Any) -> None:

@@ -8,12 +8,12 @@ import click
 
 from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 
 
 @click.command(cls=Verb, name="retry", examples=(("", "manyhands retry --failed 4f0c"),))
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @click.option(
     "--failed", is_flag=True, required=True, help="The tasks that failed or were cancelled."
 )

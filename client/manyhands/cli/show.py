@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from manyhands.cli import _completing, _output
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 
 _COLUMNS = (
@@ -25,7 +25,7 @@ _COLUMNS = (
         ("for a program", "manyhands show 4f0c --json | jq .job.state"),
     ),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @client_options("show")
 @json_option
 def command(*, job: str, json: bool, **connection: Any) -> None:

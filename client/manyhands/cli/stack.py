@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from manyhands.cli import _completing, _output
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 
 
@@ -20,7 +20,7 @@ from manyhands.cli._verb import Verb
         ("", "manyhands stack node-7"),
     ),
 )
-@click.argument("target", metavar="JOB[/TASK]|NODE", shell_complete=_completing.jobs)
+@click.argument("target", metavar="JOB[/TASK]|NODE", type=NAMED, shell_complete=_completing.jobs)
 @client_options("stack")
 @json_option
 def command(*, target: str, json: bool, **connection: Any) -> None:

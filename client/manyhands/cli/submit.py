@@ -12,7 +12,7 @@ from manyhands.cli import _completing, _lines, _output
 from manyhands.cli._arguments import VerbWithValues
 from manyhands.cli._job_options import split, surroundings_options, task_options
 from manyhands.cli._lines import Reading
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._read_options import read_options, reading
 from manyhands.cli._reader import LineReader
 
@@ -46,6 +46,7 @@ from manyhands.cli._reader import LineReader
     "--after",
     multiple=True,
     metavar="JOB",
+    type=NAMED,
     shell_complete=_completing.jobs,
     help="Begin when this job is done; its results come before the arguments, as a list; repeatable.",
 )

@@ -10,7 +10,7 @@ import click
 from manyhands.cli import _completing, _output
 from manyhands.cli._duration import TIME_LIMIT
 from manyhands.cli._errors import JobFailed, TimedOut
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 
 
@@ -19,7 +19,9 @@ from manyhands.cli._verb import Verb
     name="wait",
     examples=(("", "manyhands wait 4f0c && manyhands results 4f0c"),),
 )
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_completing.jobs)
+@click.argument(
+    "jobs", nargs=-1, required=True, metavar="JOB...", type=NAMED, shell_complete=_completing.jobs
+)
 @click.option("--timeout", type=TIME_LIMIT, help="Give up after this time, with exit code 124.")
 @client_options("wait")
 @json_option

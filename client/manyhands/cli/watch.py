@@ -13,7 +13,7 @@ import click
 
 from manyhands.cli import _completing, _output
 from manyhands.cli._errors import JobFailed
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 from manyhands_shared.text import amount
 
@@ -30,7 +30,7 @@ _LINE_SECONDS = 10.0
     name="watch",
     examples=(("", "manyhands watch 4f0c && manyhands results 4f0c"),),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @client_options("watch")
 @json_option
 def command(*, job: str, json: bool, **connection: Any) -> None:

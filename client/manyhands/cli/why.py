@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from manyhands.cli import _completing, _output
-from manyhands.cli._options import client_options, json_option
+from manyhands.cli._options import NAMED, client_options, json_option
 from manyhands.cli._verb import Verb
 
 
@@ -16,7 +16,7 @@ from manyhands.cli._verb import Verb
     name="why",
     examples=(("", "manyhands why 4f0c"), ("a process of a program", "manyhands why Process-3")),
 )
-@click.argument("job", metavar="JOB", shell_complete=_completing.jobs)
+@click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)
 @client_options("why")
 @json_option
 def command(*, job: str, json: bool, **connection: Any) -> None:

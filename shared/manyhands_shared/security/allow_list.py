@@ -132,7 +132,7 @@ def _locked(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise ConfigError(f"cannot write the allow-list {path}: {error}") from None
+        raise ConfigError(f"cannot write the allow-list {path}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -155,7 +155,7 @@ def _write(path: Path, keys: tuple[Allowed, ...]) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write the allow-list {path}: {error}") from None
+        raise ConfigError(f"cannot write the allow-list {path}: {error.strerror}") from None
 
 
 def _line(key: Allowed) -> str:

@@ -119,7 +119,8 @@ def read_private(path: Path) -> str:
             f"no key file at {path}; make one with: manyhands keys new {path}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the key file {path}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"cannot read the key file {path}: {why}") from None
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read the key file {path}; run: chmod 600 {path}")
     return text
@@ -147,4 +148,5 @@ def write_private(path: Path, text: str) -> None:
     except OSError as error:
         if isinstance(error, FileExistsError) and path.is_file():
             raise ConfigError(f"{path} exists already and is kept; name another file") from None
-        raise ConfigError(f"cannot write the key file {path}: {error}") from None
+        why = error.strerror if path.parent.is_dir() else f"{path.parent} is no folder"
+        raise ConfigError(f"cannot write the key file {path}: {why}; name another file") from None

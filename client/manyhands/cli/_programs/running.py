@@ -51,6 +51,8 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
     command, groups, files = sources.split(words)
     if not command:
         _wrong("there is no command before the inputs")
+    if not (" ".join(command).strip() if given["shell"] else command[0]):
+        _wrong("the command is empty")
     keep_order, jobs, timeout = (given.pop(name) for name in ("keep_order", "jobs", "timeout"))
     with contextlib.ExitStack() as stack:
         tasks = _Tasks(command, groups, files, given, stack)

@@ -131,8 +131,18 @@ def _first_shared(one: range, other: range) -> int | None:
 
 
 def lines(reader: LineReader) -> Iterator[str]:
-    """The lines of an input. What is no UTF-8 in them goes to the program as it is."""
-    return (line.decode("utf-8", "surrogateescape") for line in reader.lines())
+    """The lines of an input. What is no UTF-8 in them goes to the program as it is.
+
+    Raises:
+        ConfigError: one has a zero byte, which no argument can have.
+    """
+    for number, line in enumerate(reader.lines(), 1):
+        if b"\0" in line:
+            raise ConfigError(
+                f"line {number} of {reader.name} has a zero byte, and no argument can; if zero bytes "
+                "end the inputs, say --null --input FILE"
+            )
+        yield line.decode("utf-8", "surrogateescape")
 
 
 def blocks(reader: LineReader, size: int, count: int) -> Iterator[bytes]:

@@ -63,6 +63,7 @@ LOOP = "loop"
 LONG = "x" * 300
 MAP = ["map", "math:sqrt", "--input"]
 ADDRESS = ["nodes", "--connect-timeout", "0.1", "--broker"]
+ALLOW = ["keys", "allow", "0" * 64, "--role", "client", "--name", "a", "--allow-file"]
 KEY = ["nodes", "--broker", "tcp://127.0.0.1:1", "--key-file"]
 
 #: Words of the command, exit code, a part of the sentence.
@@ -97,9 +98,13 @@ CASES: list[tuple[list[str], int, str]] = [
     ([*KEY, "garbage.key"], 2, "garbage.key"),
     ([*KEY, "open.key"], 2, "open.key"),
     ([*KEY, "zeros.key"], 2, "zeros.key"),
+    ([*KEY, "bytes.toml"], 2, "cannot read the key file bytes.toml: it is no text"),
     ([*KEY, LOOP], 2, "cannot read the key file loop"),
     ([*KEY, "/proc/self/mem"], 2, "cannot read the key file /proc/self/mem"),
     (["keys", "new", "folder"], 2, "'folder' is a directory"),
+    (["keys", "new", "items/x"], 2, "cannot write the key file items/x: items is no folder; name"),
+    (["keys", "new", LONG], 2, "xxx: File name too long; name another file"),
+    ([*ALLOW, "items/x"], 2, "cannot write the allow-list items/x"),
     (["keys", "new", ""], 2, "a file without a name"),
     (["keys", "allow", LONG], 2, "cannot use xxx"),
     (["keys", "show", "none.key"], 2, "none.key"),
@@ -186,8 +191,32 @@ CASES: list[tuple[list[str], int, str]] = [
     (["jobs", "--frobnicate"], 2, "--frobnicate"),
     (["jobs", "--state", "ended"], 2, "--state"),
     (["completion", "csh"], 2, "csh"),
+    (["submit", "--after", "", "math:sqrt", "4"], 2, "'--after': it is empty"),
+    (["drain", ""], 2, "it is empty; see: manyhands jobs, manyhands nodes"),
+    *(
+        ([*words, ""], 2, "it is empty; see: manyhands jobs, manyhands nodes")
+        for words in (
+            *(
+                ["show"],
+                ["wait"],
+                ["watch"],
+                ["results"],
+                ["logs"],
+                ["stack"],
+                ["profile"],
+                ["why"],
+            ),
+            *(["pause"], ["resume"], ["retry", "--failed"], ["forget"], ["cancel", "zzz"]),
+            ["export", "--chrome-trace", "t"],
+        )
+    ),
     # Programs.
     (["exec", ":::", "a"], 2, "no command before the inputs"),
+    (["exec", ""], 2, "the command is empty"),
+    (["exec", "", ":::", "a"], 2, "the command is empty"),
+    (["exec", "--shell", " "], 2, "the command is empty"),
+    (["exec", "--dry-run", "--input", "zero", "echo"], 2, "line 1 of zero has a zero byte"),
+    (["exec", "--dry-run", "echo", "::::", "zero"], 2, "line 1 of zero has a zero byte"),
     (["exec", "--array", "5-1", "true"], 2, "--array '5-1'"),
     (["exec", "--array", "1-9:0", "true"], 2, "--array '1-9:0'"),
     (["exec", "--array", "1-9999999999", "true"], 2, "submit it in parts"),
@@ -348,6 +377,8 @@ def test_what_the_broker_does_not_know(
         assert attached.wait(100)
         waiting = client.submit_job(int, [("7",)], durable=True, resources={"moon": 1})
         assert "no task of job" in refused(["retry", "--failed", whole.id, *broker], capsys)[1]
+        beyond = ["logs", whole.id, "--task", "1", *broker]
+        assert "has 1 task, numbered from 0" in refused(beyond, capsys)[1]
         assert "is not durable" in refused(["results", attached.id, *broker], capsys)[1]
         assert "over" in refused(["forget", waiting.id, *broker], capsys)[1]
         old = inside / "old.jsonl"
