@@ -45,12 +45,17 @@ def command(*, jobs: tuple[str, ...], json: bool, **connection: Any) -> None:
             for job in found
             for now in client.query("jobs", begins=job["id"])
         }
-    now = [{"id": job["id"], "state": states.get(job["id"], "cancelled")} for job in found]
+    now = [{"id": job["id"], "state": _state(states.get(job["id"]))} for job in found]
     if json:
         _output.document(jobs=now)
         return
     for job in now:
         _output.say(f"{job['id']} {job['state']}")
+
+
+def _state(state: str | None) -> str:
+    """What is told of a job that was to be cancelled: its tasks may still be on their way to the end."""
+    return state if state in ENDED_STATES else "cancelled"
 
 
 def _cancel(client: Client, job_id: str) -> None:
