@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from manyhands.cli import _output, _user_files
+from manyhands.cli import _lines, _output, _user_files
 from manyhands.cli._early_start import begin_cluster
 from manyhands.cli._errors import JobFailed
 from manyhands.cli._job_options import split, variable
@@ -59,8 +60,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
         program = _program(tasks, given)
         name = given.pop("name") or Path(command[0]).name[:100]
         if dry_run:
-            for item in tasks.items:
-                _output.raw(program.command(Values(item.number, item.task, item.inputs)))
+            _show(program, tasks.items, json=json)
             return
         chosen, connection = split(given)
         if detach:
@@ -110,6 +110,17 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
         raise JobFailed(
             f"{report.failed:,} of {amount(report.ended, 'program')} failed; {report.first_failure}"
         )
+
+
+def _show(program: Program, items: Iterator[Item], *, json: bool) -> None:
+    """Print what would run, a line for each task."""
+    for item in items:
+        command = program.command(Values(item.number, item.task, item.inputs))
+        if json:
+            told = {"seq": item.number, "task": item.task, "inputs": item.inputs}
+            _lines.write_line(sys.stdout, {**told, "command": command})
+        else:
+            _output.raw(command)
 
 
 class _Tasks:
