@@ -45,13 +45,14 @@ def check_writable(path: Path) -> None:
 def _is_writable(path: Path) -> bool:
     """Whether there is such a file, or could be."""
     try:
-        path.resolve(strict=True)
+        # As opening does it: `/dev/stdout` leads to a pipe, which has no name.
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
         return os.access(path.parent, os.W_OK)
-    except (OSError, RuntimeError):
+    except OSError:
         # Its name is too long, or its links lead in a circle.
         return False
-    return not path.is_dir() and os.access(path, os.W_OK)
+    return not is_folder and os.access(path, os.W_OK)
 
 
 def check_sendable(path: str, option: str) -> None:

@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.5
     examples=(
         ("", "manyhands logs 4f0c --last 100"),
         ("what comes, until the job is over", "manyhands logs 4f0c --follow"),
-        ("of one task", "manyhands logs 4f0c --task 17"),
+        ("of one task", "manyhands logs 4f0c --task 1"),
     ),
 )
 @click.argument("job", metavar="JOB", type=NAMED, shell_complete=_completing.jobs)

@@ -169,7 +169,7 @@ class _Files:
         return os.POSIX_SPAWN_DUP2, fd, place
 
     def _put_aside(self, name: str) -> None:
-        aside = f"{os.path.dirname(name)}/.manyhands-{os.urandom(8).hex()}"  # noqa: PTH120 - as below
+        aside = str(Path(name).parent / f".manyhands-{os.urandom(8).hex()}")
         os.rename(name, aside)  # noqa: PTH104 - a `Path` takes as long as the call
         self._aside[name] = aside
 

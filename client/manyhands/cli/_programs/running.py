@@ -70,6 +70,7 @@ def execute(*, words: tuple[str, ...], **given: Any) -> None:
             halting.count_of(tasks.count())
         tasks.check_is_not_read(log)
         done = _done(log, old)
+        _check_is_no_output(log, program)
         items = _left(tasks.items, program, done, log)
         begun = begin_cluster(connection["broker"], jobs)
         if begun is not None:
@@ -244,6 +245,15 @@ def _here() -> str:
         raise ConfigError(
             "the working directory was removed; change to another, or name one by --cwd"
         ) from None
+
+
+def _check_is_no_output(log: Path | None, program: Program) -> None:
+    """Refuse a log that is the output of the only task, which would replace it."""
+    if log is None or (log.exists() and not log.is_file()):
+        return
+    for name, path in (("stdout", program.stdout), ("stderr", program.stderr)):
+        if path and os.path.realpath(Path(program.directory) / path) == os.path.realpath(log):
+            raise ConfigError(f"{log} is what --{name} writes; name another file for --joblog")
 
 
 def _done(log: Path | None, old: str | None) -> joblog.Done | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.command import COMMAND, in_shell, run
+from harness.command import COMMAND, fails, in_shell, run
 
 FILE = "both is the input; name another file"
 STREAM = "stdout goes to the input; write it to another file"
@@ -74,3 +74,15 @@ def test_an_output_is_not_what_a_task_reads(named: dict[str, str], tmp_path: Pat
     assert result.returncode == 2
     assert "--stdout %t is what --stdin reads; name another file" in result.stderr
     assert (tmp_path / "1").read_text() == "b\na\n"
+
+
+@pytest.mark.parametrize("option", ["--stdout", "--stderr"])
+def test_a_log_is_not_what_a_task_writes(
+    option: str, named: dict[str, str], tmp_path: Path
+) -> None:
+    words = ["exec", "--joblog", "link", "--overwrite", option, "log", "true"]
+    (tmp_path / "link").symlink_to("log")
+    (tmp_path / "log").write_text("old")
+    result = run(*words, cwd=tmp_path, env=named)
+    assert f"link is what {option} writes; name another file" in fails(result, 2)
+    assert (tmp_path / "log").read_text() == "old"
