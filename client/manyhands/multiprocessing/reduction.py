@@ -12,9 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from multiprocessing import reduction as _standard
+from multiprocessing.context import get_spawning_popen
+from types import FunctionType
 from typing import Any, NoReturn
 
 from manyhands_shared.payloads import pickled
@@ -31,6 +33,8 @@ _FEW = 128
 #: first one with `PROTO`.
 _LONG_PIECE = 64 * 1024
 _FRAME_BEGINS = (b"\x95", b"\x80")
+#: Functions here pickle by value, or run nothing else of the script.
+_OURS = "manyhands."
 #: Names on one machine: a process elsewhere could not use them.
 _ONE_MACHINE = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
 
@@ -95,10 +99,13 @@ def dumps_process(obj: Any) -> Pickled:
         views.append(view)
         return False
 
+    reducers = {**_reducers(), **_piped()}
     _noting.proxies = False
     with _note() as keys, _holding() as memory:
         try:
-            head = dumps_function(obj, inside, more=True, reducers=_reducers())
+            head = dumps_function(
+                obj, inside, more=True, unpickles=_runs_library(obj), reducers=reducers
+            )
         except Exception as error:
             if is_from_handler(error):
                 raise
@@ -106,8 +113,24 @@ def dumps_process(obj: Any) -> Pickled:
             keys.clear()
             _withdraw()
             memory.clear()
-            head = dumps_function(obj, inside, more=False, reducers=_reducers())
+            head = dumps_function(obj, inside, more=False, reducers=reducers)
     return Pickled((head, *views) if views else head, b"".join(dict.fromkeys(keys)), memory)
+
+
+def _runs_library(process: Any) -> bool:
+    """Whether the code of a process is a library's: that may unpickle functions of the script by name.
+
+    The workers of `concurrent.futures.ProcessPoolExecutor` do so.
+    """
+    run: Any = getattr(type(process), "run", None)
+    if getattr(run, "__module__", "") == "multiprocessing.process":
+        run = process._target
+    while isinstance(run, partial):
+        run = run.func
+    run = getattr(run, "__func__", run)
+    if not isinstance(run, FunctionType):
+        return False
+    return run.__module__ != "__main__" and not str(run.__module__).startswith(_OURS)
 
 
 def loads(payload: Payload) -> Any:
@@ -302,6 +325,27 @@ def _refused() -> dict[type, Any]:
         if module is not None:
             _refused_types.update({getattr(module, name): _refuse for name in _ONE_MACHINE})
     return _refused_types
+
+
+def _piped() -> dict[type, Any]:
+    """The standard library's own queues, and what derives from them, as in `concurrent.futures`."""
+    module: Any = sys.modules.get("multiprocessing.queues")
+    if module is None:
+        return {}
+    found: dict[type, Any] = {}
+    pending: list[type] = [module.Queue, module.SimpleQueue]
+    for kind in pending:
+        if not kind.__module__.startswith(_OURS):
+            found[kind] = _reduce_piped
+            pending += kind.__subclasses__()
+    return found
+
+
+def _reduce_piped(queue: Any) -> Any:
+    """Keep a process that is started with such a queue on this host: all its getters read one pipe."""
+    popen: Any = get_spawning_popen()
+    popen.keep_here("a queue of multiprocessing")
+    return queue.__reduce_ex__(_PROTOCOL)
 
 
 def _refuse(obj: Any) -> NoReturn:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.programs import Run, Script
+import pytest
+
+from harness.programs import Hosts, Run, Script
 
 #: A pool's child has open what functions hold that it has cached: ends of pipes, for one.
 DESCRIPTORS_KEPT = 64
@@ -216,3 +218,70 @@ def test_memory_of_every_kind_travels_to_tasks_and_an_initializer_needs_no_task(
     code, err = script.finish()
     assert code == 0, err
     assert script.lines == ["begun", *["True"] * 5, "[True]", "1 2.0 3 4 five"]
+
+
+#: A pool of `concurrent.futures` with processes of ours.
+WORKERS = """
+        import functools
+        from concurrent.futures import ProcessPoolExecutor
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+            def moved(self, by):
+                return Point(self.x + by)
+
+        class Wrong(Exception):
+            pass
+
+        def decorated(function):
+            @functools.wraps(function)
+            def call(*arguments):
+                return function(*arguments) + offset
+            return call
+
+        @decorated
+        def square(number):
+            return number * number
+
+        @functools.cache
+        def twice(number):
+            return 2 * number
+
+        def fail():
+            raise Wrong
+
+        def begin(number):
+            global offset
+            offset = number
+
+        if __name__ == "__main__":
+            for context in (mp, mp.get_context("spawn")):
+                with ProcessPoolExecutor(
+                    2, mp_context=context, initializer=begin, initargs=(100,)
+                ) as pool:
+                    print(list(pool.map(square, range(4), chunksize=2)), pool.submit(twice, 4).result())
+                    moved = pool.submit(Point(1).moved, by=2).result()
+                    print(type(moved) is Point, moved.x, type(pool.submit(fail).exception()) is Wrong)
+"""
+
+
+@pytest.mark.parametrize("place", ["own", "beside"])
+def test_a_library_s_workers_find_the_script_s_functions(
+    place: str, hosts: Hosts, tmp_path: Path
+) -> None:
+    if place == "own":
+        script = Script(tmp_path, WORKERS)
+    else:
+        script = Script(tmp_path, WORKERS, address=hosts.broker.address, host="a")
+    assert script.finish() == (0, "")
+    assert script.lines == ["[100, 101, 104, 109] 8", "True 3 True"] * 2
+
+
+def test_workers_that_read_one_pipe_need_a_node_beside_the_script(apart: Run) -> None:
+    code, err = apart(WORKERS).finish()
+    assert code == 1
+    assert "ProcessNotStarted: cannot start " in err
+    assert "a queue of multiprocessing" in err
+    assert "but no node of the cluster that can start it is there" in err

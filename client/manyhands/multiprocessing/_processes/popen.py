@@ -130,7 +130,7 @@ class Popen:
             "daemon": bool(process.daemon),
             "needs": list(labels.by_value(cloudpickle.__version__)),
         }
-        if self._bound:
+        if self._bindings:
             options["near"] = shm.host_id()
             options["bound"] = ", ".join(self._bindings)[:200]
         placing = getattr(process, "_placing", "")
@@ -178,6 +178,10 @@ class Popen:
         self._bound.append(fd)
         self._bindings.append(_describe(fd))
         return len(self._bound) - 1
+
+    def keep_here(self, why: str) -> None:
+        """Have it run on this host, for what it is given."""
+        self._bindings.append(why)
 
     def DupFd(self, place: int) -> Bound:  # noqa: N802 - multiprocessing's name
         """Return what becomes the descriptor in the new process."""

@@ -9,10 +9,13 @@ Each function has a module of its own, for it sees the script as it was when the
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+_FUNCTIONS = frozenset({types.FunctionType, type(functools.lru_cache(lambda: None))})
 
 
 class Main(types.ModuleType):
@@ -134,12 +137,12 @@ def own_classes() -> dict[str, type]:
     }
 
 
-def own_functions() -> dict[str, types.FunctionType]:
-    """Return the functions of this process's own script, by their names in it."""
+def own_functions() -> dict[str, Any]:
+    """Return the functions of this process's own script, cached ones too, by their names in it."""
     return {
         name: value
         for name, value in list(vars(sys.modules["__main__"]).items())
-        if type(value) is types.FunctionType and value.__module__ == "__main__"
+        if type(value) in _FUNCTIONS and value.__module__ == "__main__"
     }
 
 

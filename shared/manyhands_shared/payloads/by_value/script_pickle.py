@@ -56,6 +56,7 @@ class _FunctionPickler(Pickler):
         keep: Keep,
         *,
         more: bool,
+        unpickles: bool,
         reducers: Mapping[type, Any] | None = None,
     ) -> None:
         super().__init__(file, _PROTOCOL, keep, reducers=reducers)
@@ -66,7 +67,7 @@ class _FunctionPickler(Pickler):
         #: Whether a function among it looks up names by text.
         self.looks_up_by_text = False
         #: Whether one may unpickle other functions of the script.
-        self.may_unpickle = False
+        self.may_unpickle = unpickles
         self.globals_ref[id(self._main)] = MainGlobals()
 
     def note(self, obj: Any) -> None:
@@ -169,17 +170,23 @@ def dumps_names(names: dict[str, Any]) -> bytes:
 
 
 def dumps_function(
-    value: Any, keep: Keep, *, more: bool, reducers: Mapping[type, Any] | None = None
+    value: Any,
+    keep: Keep,
+    *,
+    more: bool,
+    unpickles: bool = False,
+    reducers: Mapping[type, Any] | None = None,
 ) -> bytes:
     """Pickle a function, or what it travels in, with all that it needs of the script.
 
     With `more`, that includes what may be asked for, and may not pickle: classes around what it
-    refers to, and what text in annotations names. `reducers` are those of certain types.
+    refers to, and what text in annotations names. If it `unpickles`, other functions and classes of the
+    script are there when they are asked for. `reducers` are those of certain types.
 
     Raises whatever the function's own pickling raises.
     """
     with io.BytesIO() as file:
-        pickler = _FunctionPickler(file, keep, more=more, reducers=reducers)
+        pickler = _FunctionPickler(file, keep, more=more, unpickles=unpickles, reducers=reducers)
         names = pickler.names
         try:
             pickler.dump(_Whole(value, _Names(names), _Further(pickler), _IsEager(pickler)))
