@@ -144,15 +144,20 @@ _HOMES = {
 }
 
 
-#: Modules that are there without being imported, as in `multiprocessing`.
+#: Modules that are there without being imported; in `multiprocessing` some are so after a first use.
 _MODULES = (
     "connection",
     "context",
+    "heap",
     "managers",
     "pool",
     "process",
     "queues",
     "reduction",
+    "resource_tracker",
+    "shared_memory",
+    "sharedctypes",
+    "spawn",
     "synchronize",
     "util",
 )

@@ -84,6 +84,11 @@ def test_nested_processes(run: Run) -> None:
         def work(depth):
             parent = mp.parent_process()
             print(mp.current_process().name, parent.name, parent.is_alive())
+            assert os.getppid() == parent.pid
+            own = os.getpid()
+            if os.fork() == 0:
+                os._exit(os.getppid() != own)
+            assert os.wait()[1] == 0
             if depth:
                 child = mp.Process(target=work, args=(depth - 1,))
                 child.start()
@@ -112,7 +117,7 @@ def test_children_outlive_their_parent(run: Run) -> None:
     script = run("""
         def grandchild(said):
             mp.parent_process().join(60)
-            print("parent is alive:", mp.parent_process().is_alive())
+            print("parent is alive:", mp.parent_process().is_alive(), os.getppid())
             said.set()
 
         def work(said):
@@ -130,7 +135,7 @@ def test_children_outlive_their_parent(run: Run) -> None:
     """)
     code, err = script.finish()
     assert code == 0, err
-    assert sorted(script.lines) == ["-9", "parent is alive: False"]
+    assert sorted(script.lines) == ["-9", "parent is alive: False 1"]
 
 
 def test_daemons_end_and_others_are_joined(run: Run) -> None:

@@ -34,6 +34,8 @@ from manyhands_shared.protocol.messages.coordination import Began, Start
 __all__ = ["process", "run"]
 
 #: Processes of `multiprocessing` do so from Python 3.13 on.
+#: What the system tells a process whose parent has ended.
+_ORPHANED = 1
 _RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 
 
@@ -67,6 +69,7 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
     told = preparation.unpack(description)
     multiprocessing.set_start_method(None, force=True)
     preparation.adopt(told, here[0] if here else b"")
+    _adopt_parent(told["parent_pid"])
     Bound.descriptors = descriptors
     program = Program(told["secret"], member, stream, where=tuple(told["where"]))
     membership.enter(program)
@@ -98,6 +101,26 @@ def _run(member: bytes, stream: MemberChannel, parent: int) -> int:
         atexit._run_exitfuncs()
     membership.leave()
     return code
+
+
+def _adopt_parent(pid: int) -> None:
+    """Have `os.getppid` tell of the process that started this one: its id, or 1 once it has ended.
+
+    The system's is that of the host agent's process, which a program neither knows nor may signal.
+    """
+    own, of_system = os.getpid(), os.getppid
+
+    def getppid() -> int:
+        """Return the parent's process id."""
+        if os.getpid() != own:
+            return of_system()
+        parent = multiprocessing.parent_process()
+        return pid if parent is None or parent.is_alive() else _ORPHANED
+
+    # Pickles name it by the module that the system's is of.
+    getppid.__module__, getppid.__qualname__ = of_system.__module__, of_system.__qualname__
+    for module in (os, sys.modules[of_system.__module__]):
+        module.getppid = getppid  # type: ignore[attr-defined]
 
 
 def _receive_start(stream: MemberChannel) -> tuple[Start, list[int]]:

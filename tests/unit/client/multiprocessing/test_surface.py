@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import subprocess
 import sys
 from importlib import import_module
 from typing import Any
@@ -38,6 +39,21 @@ def test_every_name_of_the_module_is_there() -> None:
     assert set(multiprocessing.__all__) <= set(mp.__all__)
     for name in MODULES:
         assert inspect.ismodule(import_module(f"manyhands.multiprocessing.{name}"))
+
+
+def test_modules_are_there_that_the_standard_library_has_after_a_first_use() -> None:
+    script = """
+import sys
+mp = __import__(sys.argv[1], fromlist="*")
+mp.Value("i")
+mp.Queue()
+__import__(sys.argv[1] + ".managers")
+print(*[one for one in sys.argv[2:] if not hasattr(mp, one)])
+"""
+    loaded = ("context", "heap", "managers", "process", "queues", "reduction", "shared_memory")
+    for name in ("multiprocessing", "manyhands.multiprocessing"):
+        command = [sys.executable, "-c", script, name, *loaded, "sharedctypes", "synchronize"]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "\n"
 
 
 @pytest.mark.parametrize("name", MODULES)
