@@ -33,9 +33,9 @@ from manyhands_shared.protocol.messages.coordination import Began, Start
 
 __all__ = ["process", "run"]
 
-#: Processes of `multiprocessing` do so from Python 3.13 on.
 #: What the system tells a process whose parent has ended.
 _ORPHANED = 1
+#: Processes of `multiprocessing` do so from Python 3.13 on.
 _RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 
 
