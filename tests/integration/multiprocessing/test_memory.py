@@ -300,6 +300,10 @@ def test_memory_goes_with_its_host(tmp_path: Path) -> None:
         script = Script(
             tmp_path,
             """
+            def parent_of(process):
+                with open(f"/proc/{process}/stat") as file:
+                    return file.read().rpartition(")")[2].split()[1]
+
             def make(queue):
                 # What no process there has any more would go to the broker.
                 array = mp.RawArray("i", 20_000)
@@ -307,8 +311,7 @@ def test_memory_goes_with_its_host(tmp_path: Path) -> None:
                 # It does not wait for the broker, which must have it before the agent dies: this does.
                 assert queue.qsize() == 1
                 # The process that forks members is the host agent's child.
-                with open(f"/proc/{os.getppid()}/stat") as file:
-                    print("agent", file.read().rpartition(")")[2].split()[1], flush=True)
+                print("agent", parent_of(parent_of("self")), flush=True)
                 time.sleep(600)
 
             if __name__ == "__main__":
