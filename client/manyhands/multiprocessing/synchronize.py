@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import synchronize as _standard
-from numbers import Real
 from typing import Any
 
 from manyhands.multiprocessing._objects.semlock import SEM_VALUE_MAX, SemLock
@@ -273,9 +272,11 @@ def _needed(parties: Any) -> int:
     """Return how many have to arrive at a barrier of `parties`.
 
     Before Python 3.13 the standard library takes a number that never arrives, and waits.
+
+    Raises:
+        TypeError: it is no number.
     """
-    is_number = isinstance(parties, Real)
-    if is_number and 0 < parties <= MAX_PARTIES and parties == int(parties):
+    if 0 < parties <= MAX_PARTIES and parties == int(parties):
         return int(parties)
     return MAX_PARTIES
 

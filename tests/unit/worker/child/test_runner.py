@@ -18,7 +18,7 @@ from manyhands_shared.protocol.status import Status
 from manyhands_worker.child_status import REVOKED
 from manyhands_worker.ipc import control_block, pipe
 from manyhands_worker.ipc.control_block import CLAIM, DONE, LIMIT, READY
-from manyhands_worker.ipc.output_capture import BOTH, LOG
+from manyhands_worker.ipc.output_capture import BOTH, ECHO_TASKS, LOG
 
 
 @pytest.fixture
@@ -209,3 +209,18 @@ def test_what_a_task_prints_is_there_before_its_result(child: Child) -> None:
     child.ended(1)
     texts = [*child.output.read(0.0), *child.output.finish(serial, idle=True)]
     assert texts == [(serial, BOTH, "one\n")]
+
+
+def test_streams_are_led_apart_and_together_again(child: Child) -> None:
+    def speak(word: str) -> None:
+        print(word)
+        print(word, file=sys.stderr)
+
+    found = []
+    for word, apart in (("one", 0), ("two", pipe.APART), ("three", 0)):
+        child.output.expect(child.next, ECHO_TASKS)
+        serial = child.send(speak, word, flags=pipe.CAPTURE | pipe.EACH | apart)
+        child.ended(1)
+        texts = [*child.output.read(0.0), *child.output.finish(serial, idle=True)]
+        found.append({stream for _, stream, _ in texts})
+    assert found == [{1}, {1, 2}, {1}]
